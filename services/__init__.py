@@ -1,0 +1,1 @@
+"""Whetstone's services: trainer and server, which meet only in the registry."""

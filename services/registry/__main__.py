@@ -1,0 +1,155 @@
+"""The operator's view of the registry: list versions, put one in service, go back, recheck every hash."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from services.common.paths import DataPaths
+from services.registry.check import verify_version
+from services.registry.errors import RegistryError
+from services.registry.layout import Registry, model_name
+from services.registry.manifest import read_manifest
+from services.registry.pointer import Pointer, promote, read_pointer, rollback
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; 0 when it did what it says, 1 when it could not, 2 for a wrong call."""
+    options = _parser().parse_args(arguments)
+    registry = Registry(DataPaths.from_environment().registry)
+    try:
+        code: int = options.run(registry, options)
+    except RegistryError as error:
+        print(f"registry: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.registry", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    for name, run, summary in (
+        ("versions", _versions, "list every version, which one is in service and which one was before"),
+        ("promote", _promote, "put a version in service"),
+        ("rollback", _rollback, "put the version before back in service"),
+        ("verify", _verify, "recheck every file of every version against its manifest"),
+    ):
+        verb = verbs.add_parser(name, help=summary, description=summary)
+        verb.set_defaults(run=run)
+        verb.add_argument("--adapter", help="the adapter's name; may be left out where there is only one")
+        verb.add_argument("--json", action="store_true", help="print JSON for machines")
+        if name == "promote":
+            verb.add_argument("--version", type=int, required=True, help="its number, as `versions` lists it")
+    return parser
+
+
+def _versions(registry: Registry, options: argparse.Namespace) -> int:
+    rows = [row for adapter in _adapters(registry, options.adapter) for row in _describe(registry, adapter)]
+    if options.json:
+        _print_json(rows)
+        return 0
+    if not rows:
+        print("no version is published yet; `make retrain` makes the first")
+        return 0
+    table = Table("adapter", "version", "state", "created", "base model", "rank", "rows", "loss", box=None)
+    for row in rows:
+        table.add_row(
+            *(str(row[key]) for key in ("adapter", "version", "state", "created", "base", "rank", "rows", "loss"))
+        )
+    Console().print(table)
+    return 0
+
+
+def _describe(registry: Registry, adapter: str) -> list[dict[str, Any]]:
+    pointer = read_pointer(registry, adapter)
+    rows = []
+    for version in registry.versions(adapter):
+        row: dict[str, Any] = {"adapter": adapter, "version": version, "state": _state(pointer, version)}
+        try:
+            manifest = read_manifest(registry.folder(adapter, version))
+        except RegistryError as error:
+            row |= {"state": f"damaged: {error}", "created": "", "base": "", "rank": "", "rows": "", "loss": ""}
+        else:
+            loss = manifest.metrics.get("train_loss")
+            row |= {
+                "created": manifest.created,
+                "base": manifest.base.name,
+                "rank": manifest.lora.rank,
+                "rows": manifest.metrics.get("train_rows", ""),
+                "loss": round(loss, 4) if isinstance(loss, float) else "",
+            }
+        rows.append(row)
+    return rows
+
+
+def _state(pointer: Pointer | None, version: int) -> str:
+    if pointer is None:
+        return "candidate"
+    return {pointer.version: "current", pointer.previous: "previous"}.get(
+        version, "candidate" if version > pointer.version else "kept"
+    )
+
+
+def _promote(registry: Registry, options: argparse.Namespace) -> int:
+    adapter = _only_adapter(registry, options.adapter)
+    verify_version(registry, adapter, options.version) if options.version in registry.versions(adapter) else None
+    return _report_move(adapter, promote(registry, adapter, options.version), as_json=options.json)
+
+
+def _rollback(registry: Registry, options: argparse.Namespace) -> int:
+    adapter = _only_adapter(registry, options.adapter)
+    return _report_move(adapter, rollback(registry, adapter), as_json=options.json)
+
+
+def _report_move(adapter: str, pointer: Pointer, *, as_json: bool) -> int:
+    if as_json:
+        _print_json({"adapter": adapter, **msgspec.to_builtins(pointer)})
+    else:
+        before = f" (before: {pointer.previous})" if pointer.previous else ""
+        print(f"{model_name(adapter, pointer.version)} is in service{before}; a running server follows within seconds")
+    return 0
+
+
+def _verify(registry: Registry, options: argparse.Namespace) -> int:
+    results: list[dict[str, Any]] = []
+    for adapter in _adapters(registry, options.adapter):
+        for version in registry.versions(adapter):
+            try:
+                verify_version(registry, adapter, version)
+            except RegistryError as error:
+                results.append({"adapter": adapter, "version": version, "whole": False, "reason": str(error)})
+            else:
+                results.append({"adapter": adapter, "version": version, "whole": True, "reason": ""})
+    if options.json:
+        _print_json(results)
+    for row in () if options.json else results:
+        print(f"{model_name(row['adapter'], row['version'])}: {'whole' if row['whole'] else row['reason']}")
+    return 0 if all(row["whole"] for row in results) else 1
+
+
+def _adapters(registry: Registry, named: str | None) -> list[str]:
+    known = registry.adapters()
+    if named is None:
+        return known
+    if named not in known:
+        raise RegistryError(f"no adapter {named!r}; published: {', '.join(known) or 'none'}")
+    return [named]
+
+
+def _only_adapter(registry: Registry, named: str | None) -> str:
+    adapters = _adapters(registry, named)
+    if len(adapters) != 1:
+        raise RegistryError(f"which adapter? --adapter NAME, one of: {', '.join(adapters) or 'none published yet'}")
+    return adapters[0]
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.encode(value).decode())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""Names and places on the registry's volume.
+
+registry/<adapter>/<version>/   adapter_model.safetensors, adapter_config.json, report.json, manifest.json (last)
+registry/<adapter>/current.json which version is in service
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.registry.errors import NoSuchVersion, RegistryError
+
+MANIFEST = "manifest.json"
+POINTER = "current.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+REPORT = "report.json"
+STAGING_PREFIX = ".staging-"
+
+_ADAPTER = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
+def check_adapter_name(name: str) -> str:
+    """Return ``name`` if it can name an adapter: lower-case letters, digits, ``. _ -`` inside, at most 64.
+
+    Raises:
+        RegistryError: it cannot.
+    """
+    if not _ADAPTER.fullmatch(name) or ".." in name:
+        raise RegistryError(
+            f"adapter name {name!r}: want 1 to 64 of a-z, 0-9, '.', '_', '-', beginning and ending with a letter or digit"
+        )
+    return name
+
+
+def model_name(adapter: str, version: int) -> str:
+    """The name that pins one version, such as ``acme-support@7``."""
+    return f"{adapter}@{version}"
+
+
+def split_model_name(name: str) -> tuple[str, int | None]:
+    """Take ``acme-support@7`` apart; a name without ``@`` and a well-formed version is an alias (None)."""
+    adapter, separator, version = name.rpartition("@")
+    if separator and _VERSION.fullmatch(version):
+        return adapter, int(version)
+    return name, None
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The registry below one folder. Reading never writes."""
+
+    root: Path
+
+    def adapters(self) -> list[str]:
+        """Every adapter that has a folder, in order of name.
+
+        Raises:
+            RegistryError: the folder is there but cannot be listed.
+        """
+        return [entry.name for entry in self._folders(self.root) if _ADAPTER.fullmatch(entry.name)]
+
+    def versions(self, adapter: str) -> list[int]:
+        """The published versions of ``adapter``, oldest first: folders that hold a manifest."""
+        folders = self._folders(self.root / check_adapter_name(adapter))
+        numbers = (int(entry.name) for entry in folders if _VERSION.fullmatch(entry.name))
+        return sorted(number for number in numbers if (self.folder(adapter, number) / MANIFEST).is_file())
+
+    def folder(self, adapter: str, version: int) -> Path:
+        """Where the version's files lie."""
+        return self.root / check_adapter_name(adapter) / str(version)
+
+    def pointer_file(self, adapter: str) -> Path:
+        """The file that says which version is in service."""
+        return self.root / check_adapter_name(adapter) / POINTER
+
+    def require(self, adapter: str, version: int) -> Path:
+        """The folder of a published version.
+
+        Raises:
+            NoSuchVersion: it is not published; the message lists those that are.
+        """
+        if version not in (published := self.versions(adapter)):
+            listed = ", ".join(map(str, published)) or "none"
+            raise NoSuchVersion(f"{model_name(adapter, version)} is not published; versions of {adapter}: {listed}")
+        return self.folder(adapter, version)
+
+    @staticmethod
+    def _folders(parent: Path) -> list[Path]:
+        try:
+            # A symbolic link is never followed: a folder of the registry lies in the registry.
+            return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RegistryError(
+                f"{parent}: cannot be listed: {error.strerror}; check the volume and its owner"
+            ) from error

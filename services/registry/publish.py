@@ -1,0 +1,121 @@
+"""Publish a version: every file synced, the manifest last, one rename. A kill at any step leaves no version or a whole one."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.common.durable import PUBLIC_FILE, PUBLIC_FOLDER, sync_file, sync_folder, write_file
+from services.registry.check import ALLOWED_FILES, file_record
+from services.registry.errors import RegistryError
+from services.registry.layout import MANIFEST, STAGING_PREFIX, Registry, check_adapter_name
+from services.registry.lock import registry_lock
+from services.registry.manifest import FORMAT, BaseReference, LoraFacts, Manifest, ProbePrompt, encode_manifest
+from services.registry.pointer import read_pointer
+
+
+class Lineage(msgspec.Struct, frozen=True, kw_only=True):
+    """What the trainer knows about a version; ``Manifest`` says what each means."""
+
+    base: BaseReference
+    lora: LoraFacts
+    probe: list[ProbePrompt]
+    dataset: dict[str, Any]
+    recipe: dict[str, Any]
+    packages: dict[str, str]
+    metrics: dict[str, Any]
+
+
+@contextmanager
+def staging(registry: Registry, adapter: str) -> Iterator[Path]:
+    """A folder on the registry's volume to put a version's files in; gone at the end unless it was published.
+
+    Leftovers of killed publishes are removed first: only one trainer runs at a time.
+
+    Raises:
+        RegistryError: the volume cannot be written.
+    """
+    parent = registry.root / check_adapter_name(adapter)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        parent.chmod(PUBLIC_FOLDER)
+        remove_leftovers(registry, adapter)
+        folder = parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise RegistryError(f"{parent}: {error.strerror}; check the volume, its owner and its free space") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(registry: Registry, adapter: str) -> list[str]:
+    """Delete what killed publishes and killed pointer moves left behind; the names of what went."""
+    parent = registry.root / check_adapter_name(adapter)
+    gone = []
+    for entry in parent.iterdir() if parent.is_dir() else ():
+        if entry.name.startswith(STAGING_PREFIX) and entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+            gone.append(entry.name)
+        elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
+            entry.unlink()
+            gone.append(entry.name)
+    return gone
+
+
+def publish(registry: Registry, adapter: str, staged: Path, lineage: Lineage) -> Manifest:
+    """Turn a staged folder into the adapter's next version. It is not in service until it is promoted.
+
+    Raises:
+        RegistryError: a file that no version may hold, or the volume cannot be written.
+    """
+    files = sorted(staged.iterdir())
+    if unknown := [
+        file.name for file in files if file.name not in ALLOWED_FILES or not file.is_file() or file.is_symlink()
+    ]:
+        raise RegistryError(
+            f"{adapter}: {', '.join(unknown)} cannot be part of a version; allowed: {', '.join(sorted(ALLOWED_FILES))}"
+        )
+    try:
+        records = {}
+        for file in files:
+            file.chmod(PUBLIC_FILE)
+            records[file.name] = file_record(file)
+            sync_file(file)
+        with registry_lock(registry, "publish"):
+            pointer = read_pointer(registry, adapter)
+            manifest = Manifest(
+                format=FORMAT,
+                adapter=adapter,
+                version=_next_version(registry, adapter),
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                files=records,
+                parent=pointer.version if pointer else None,
+                **{field: getattr(lineage, field) for field in lineage.__struct_fields__},
+            )
+            write_file(staged / MANIFEST, encode_manifest(manifest))
+            staged.chmod(PUBLIC_FOLDER)
+            sync_folder(staged)
+            folder = registry.folder(adapter, manifest.version)
+            staged.rename(folder)
+            sync_folder(folder.parent)
+    except OSError as error:
+        raise RegistryError(
+            f"{adapter}: cannot publish: {error.strerror}; check the registry volume's owner and free space"
+        ) from error
+    return manifest
+
+
+def _next_version(registry: Registry, adapter: str) -> int:
+    """One more than any version seen: a deleted version's number is never used again while the pointer or a folder names it."""
+    pointer = read_pointer(registry, adapter)
+    seen = [int(entry.name) for entry in (registry.root / adapter).iterdir() if entry.name.isdigit()]
+    if pointer is not None:
+        seen += [pointer.version, pointer.previous or 0]
+    return max(seen, default=0) + 1
