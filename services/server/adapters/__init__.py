@@ -1,0 +1,1 @@
+"""Adapters: which version answers to which name, and how a new one gets there."""

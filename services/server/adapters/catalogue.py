@@ -1,0 +1,147 @@
+"""Which version answers to which name. A request leases the version it began with; the last lease ends an old version."""
+
+import msgspec
+
+from services.registry.layout import model_name, split_model_name
+from services.registry.manifest import Manifest
+from services.server.engine.protocol import EngineAdapter
+from services.server.errors import ModelNotFound, Unavailable
+
+RETRY_SECONDS = 5
+
+
+class Version:
+    """A version in the engine's memory.
+
+    Attributes:
+        leases: requests that run on it.
+        retired: no new request gets it.
+    """
+
+    def __init__(self, manifest: Manifest, handle: EngineAdapter) -> None:
+        self.manifest = manifest
+        self.handle = handle
+        self.leases = 0
+        self.retired = False
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        return self.manifest.version
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A version that is not served, and why; ``signature`` tells whether its files changed since."""
+
+    reason: str
+    signature: object
+
+
+class Entry:
+    """What is known of one adapter.
+
+    Attributes:
+        wanted: the version that the pointer names.
+        fallback: the one before it, by the pointer; serves when a start finds ``wanted`` damaged.
+        serving: the version that the alias leads to.
+        loaded: every version in memory that is not retired, by number.
+        refused: versions that were refused, by number.
+        problem: what is wrong with the adapter as a whole, such as an unreadable pointer.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.wanted: int | None = None
+        self.fallback: int | None = None
+        self.serving: Version | None = None
+        self.loaded: dict[int, Version] = {}
+        self.refused: dict[int, Refusal] = {}
+        self.problem: str | None = None
+
+
+class Lease:
+    """A request's hold on what it began with; ``release`` it once, at the end.
+
+    Attributes:
+        model: the name for the answer: the base's, or one that pins the version.
+    """
+
+    def __init__(self, model: str, version: Version | None) -> None:
+        self.model = model
+        self._version = version
+
+    @property
+    def handle(self) -> EngineAdapter | None:
+        """The version in the engine; None for the base model."""
+        return self._version.handle if self._version else None
+
+    def release(self) -> None:
+        """Give the version back."""
+        if self._version is not None:
+            self._version.leases -= 1
+            self._version = None
+
+
+class Catalogue:
+    """Base model and adapters by name. ``reconcile`` writes it, requests read it; both on the event loop.
+
+    Args:
+        base: the name that apps call the base model by.
+    """
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+        self.entries: dict[str, Entry] = {}
+
+    def lease(self, model: str) -> Lease:
+        """Hold the version that ``model`` means now: the base, an alias, or a pinned ``adapter@version``.
+
+        Raises:
+            ModelNotFound: no such name is served.
+            Unavailable: the adapter exists, but none of its versions could be loaded.
+        """
+        if model == self.base:
+            return Lease(self.base, None)
+        version = self._version(model)
+        version.leases += 1
+        return Lease(version.handle.name, version)
+
+    def names(self) -> list[str]:
+        """Every name that ``lease`` takes now."""
+        names = [self.base]
+        for entry in sorted(self.entries.values(), key=lambda entry: entry.name):
+            if entry.serving is not None:
+                names.append(entry.name)
+            names += [model_name(entry.name, number) for number in sorted(entry.loaded)]
+        return names
+
+    def find(self, model: str) -> Version | None:
+        """The version that ``model`` means now, without a lease; None for the base.
+
+        Raises:
+            ModelNotFound: no such name is served.
+            Unavailable: the adapter exists, but none of its versions could be loaded.
+        """
+        return None if model == self.base else self._version(model)
+
+    def _version(self, model: str) -> Version:
+        name, number = split_model_name(model)
+        entry = self.entries.get(name)
+        if entry is None:
+            raise _not_found(model)
+        if number is not None:
+            if number not in entry.loaded:
+                raise _not_found(model)
+            return entry.loaded[number]
+        if entry.serving is None:
+            if entry.wanted is None and entry.problem is None:
+                raise _not_found(model)  # published, but never promoted
+            raise Unavailable(
+                f"No version of '{name}' could be loaded; the operator finds the reason in /readyz.",
+                retry_after=RETRY_SECONDS,
+            )
+        return entry.serving
+
+
+def _not_found(model: str) -> ModelNotFound:
+    return ModelNotFound(f"The model '{model[:200]}' does not exist or you do not have access to it.", param="model")

@@ -1,0 +1,34 @@
+"""How many answers may run or wait at once. Counted before any work on a request, so that a burst costs nothing."""
+
+from services.server.errors import Overloaded
+
+RETRY_SECONDS = 1
+
+
+class Admission:
+    """Counts answers in flight (``n`` of a request counts ``n``).
+
+    Args:
+        capacity: answers that run and wait together.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.in_flight = 0
+
+    def take(self, answers: int) -> None:
+        """Let a request in.
+
+        Raises:
+            Overloaded: it does not fit; nothing was taken.
+        """
+        if self.in_flight + answers > self.capacity:
+            raise Overloaded(
+                f"The server is busy: {self.in_flight} answers are running or waiting, at most {self.capacity} may.",
+                retry_after=RETRY_SECONDS,
+            )
+        self.in_flight += answers
+
+    def give(self, answers: int) -> None:
+        """A request that was let in has ended."""
+        self.in_flight -= answers

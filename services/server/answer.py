@@ -1,0 +1,192 @@
+"""The ASGI response of a generation: streams or collects, watches the client, ends in an error the client can read.
+
+The client is watched through ``receive``: when it goes, the generation is cancelled and the engine aborts, whether the
+answer is streamed or not. An error before the first byte is an HTTP error; one after it is an error event, and the stream
+closes without ``[DONE]``.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Protocol
+
+import structlog
+from litestar.types import Receive, Scope, Send
+
+from services.server.chat.frames import DONE
+from services.server.chat.usage import Usage
+from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
+from services.server.errors import BadRequest, ServerError, Unavailable, unexpected
+from services.server.generation import Generation
+from services.server.lifecycle import RETRY_SECONDS, Lifecycle
+
+log = structlog.get_logger(__name__)
+
+JSON_HEADERS = [(b"content-type", b"application/json")]
+EVENT_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+
+SERVER_FAULT = 500
+
+Deltas = AsyncGenerator[list[Delta], None]
+
+
+class Frames(Protocol):
+    """Turns deltas into server-sent events."""
+
+    def begin(self) -> bytes:
+        """Before the first delta."""
+
+    def delta(self, delta: Delta) -> bytes:
+        """One delta; may be empty."""
+
+    def usage(self, usage: Usage) -> bytes:
+        """After the last delta, where the client asked for it."""
+
+
+class Whole(Protocol):
+    """Collects deltas into one JSON document."""
+
+    def add(self, delta: Delta) -> None:
+        """Take in one delta."""
+
+    def encode(self, usage: Usage) -> bytes:
+        """The document."""
+
+
+class Answer:
+    """An ASGI application that answers one request and then closes its generation.
+
+    Args:
+        deltas: of the generation, not begun yet.
+        shape: ``Frames`` for a streamed answer, ``Whole`` for a plain one.
+        with_usage: whether a streamed answer ends with its usage.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        generation: Generation,
+        deltas: Deltas,
+        shape: Frames | Whole,
+        *,
+        stream: bool,
+        with_usage: bool,
+    ) -> None:
+        self._lifecycle = lifecycle
+        self._generation = generation
+        self._deltas = deltas
+        self._shape = shape
+        self._stream = stream
+        self._with_usage = with_usage
+        self._work: asyncio.Task[None] | None = None
+        self._interruption: Unavailable | None = None
+        self._started = False
+
+    def interrupt(self, reason: Unavailable) -> None:
+        """End the answer with an error; see ``Lifecycle.drain``."""
+        self._interruption = reason
+        if self._work is not None:
+            self._work.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer.
+
+        Raises:
+            ServerError: before the first byte of an answer; the app's error handler writes it.
+        """
+        del scope
+        work = self._work = asyncio.create_task(self._run(send))
+        gone = asyncio.create_task(_client_gone(receive))
+        self._lifecycle.enter(self)
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+            await self._settle(work, gone, send)
+        finally:
+            gone.cancel()
+            work.cancel()
+            await asyncio.gather(work, gone, return_exceptions=True)
+            self._lifecycle.leave(self)
+            self._generation.close()
+
+    async def _settle(self, work: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send) -> None:
+        """Turn the way the work ended into an outcome, and tell the client unless it left."""
+        await asyncio.wait((work,))
+        if work.cancelled():
+            if self._interruption is None:
+                self._generation.outcome = "client_gone"
+                return
+            error: ServerError = self._interruption
+        elif (cause := work.exception()) is None:
+            return
+        elif gone.done():
+            self._generation.outcome = "client_gone"  # it failed on a closed connection
+            return
+        else:
+            error = translate(cause)
+            if error.status >= SERVER_FAULT:
+                log.error("request failed", cause=type(cause).__name__, exc_info=cause)
+        self._generation.outcome = error.code or "bad_request"
+        if not self._started:
+            raise error
+        await send({"type": "http.response.body", "body": b"data: %b\n\n" % error.encoded(), "more_body": False})
+
+    async def _run(self, send: Send) -> None:
+        if self._stream:
+            await self._run_stream(send)
+        else:
+            await self._run_whole(send)
+
+    async def _run_stream(self, send: Send) -> None:
+        frames: Frames = self._shape  # type: ignore[assignment]  # ``stream`` says which of the two it is
+        async with aclosing(self._deltas) as batches:
+            async for batch in batches:
+                body = b"".join([frames.delta(delta) for delta in batch])
+                if not self._started:
+                    # Only now is it sure that the engine took the request: the status can still be an error before.
+                    self._started = True
+                    await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
+                    body = frames.begin() + body
+                if body:
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+        usage = frames.usage(self._generation.tally.usage()) if self._with_usage else b""
+        await send({"type": "http.response.body", "body": usage + DONE, "more_body": False})
+
+    async def _run_whole(self, send: Send) -> None:
+        whole: Whole = self._shape  # type: ignore[assignment]
+        async with aclosing(self._deltas) as batches:
+            async for batch in batches:
+                for delta in batch:
+                    whole.add(delta)
+        body = whole.encode(self._generation.tally.usage())
+        headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
+        self._started = True
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def translate(cause: BaseException) -> ServerError:
+    """The client's view of an error of the engine or the server."""
+    if isinstance(cause, ServerError):
+        return cause
+    if isinstance(cause, RequestRefused):
+        return BadRequest(str(cause))
+    if isinstance(cause, EngineDead):
+        return Unavailable(
+            "The engine failed while answering; the server is restarting.",
+            code="engine_dead",
+            retry_after=RETRY_SECONDS,
+        )
+    if isinstance(cause, EngineError):
+        return ServerError(str(cause), code="engine_error")
+    return unexpected(cause)
+
+
+async def _client_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,65 @@
+"""The Litestar application: a closed list of routes, one place where errors become answers."""
+
+from typing import Any
+
+import structlog
+from litestar import Litestar, Request, Response
+from litestar.datastructures import State
+from litestar.exceptions import HTTPException
+from litestar.types import ASGIApp
+
+from services.server.errors import (
+    BadRequest,
+    BodyTooLarge,
+    ErrorAnswer,
+    MethodNotAllowed,
+    RouteNotFound,
+    ServerError,
+    UnsupportedMediaType,
+    unexpected,
+)
+from services.server.request_ids import RequestIds
+from services.server.routes import ROUTES
+from services.server.services import Services
+
+log = structlog.get_logger(__name__)
+
+SERVER_FAULT = 500
+
+
+def create_app(services: Services) -> ASGIApp:
+    """The application on these services. Request ids wrap it from outside: Litestar's own middleware misses unknown routes."""
+    litestar = Litestar(
+        route_handlers=ROUTES,
+        state=State({"services": services}),
+        exception_handlers={Exception: _answer_error},
+        request_max_body_size=services.limits.max_body_bytes,
+        openapi_config=None,
+        logging_config=None,
+        debug=False,
+    )
+    return RequestIds(litestar)
+
+
+def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
+    answer = _translate(request, error)
+    services: Services = request.app.state.services
+    services.metrics.refusals.labels(status=str(answer.status), code=answer.code or "").inc()
+    headers = {name.decode(): value.decode() for name, value in answer.headers()}
+    return Response(answer.body(), status_code=answer.status, headers=headers, media_type="application/json")
+
+
+def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError:
+    if isinstance(error, ServerError):
+        return error
+    if isinstance(error, HTTPException) and error.status_code < SERVER_FAULT:
+        where = f"{request.method} {request.url.path[:200]}"
+        known: dict[int, ServerError] = {
+            404: RouteNotFound(f"Invalid URL ({where})"),
+            405: MethodNotAllowed(f"Not allowed: {where}"),
+            413: BodyTooLarge("The body is over the server's limit."),
+            415: UnsupportedMediaType("Send the body as 'Content-Type: application/json'."),
+        }
+        return known.get(error.status_code) or BadRequest(error.detail)
+    log.error("request failed", cause=type(error).__name__, exc_info=error)
+    return unexpected(error)

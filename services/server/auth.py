@@ -1,0 +1,103 @@
+"""Who may ask for what. Decided on the matched route, by a guard; never on the text of a URL or a Host header."""
+
+import ipaddress
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+
+from services.registry.layout import split_model_name
+from services.server.errors import InvalidApiKey, ModelForbidden
+from services.server.keys import ALL_MODELS, Key, KeyFile, KeysError
+
+log = structlog.get_logger(__name__)
+
+Connection = ASGIConnection[Any, Any, Any, Any]
+KEYLESS = Key(name="keyless", sha256="", models=[ALL_MODELS], created="")
+
+
+class Doorkeeper:
+    """Turns a connection's credentials into a ``Key``.
+
+    Args:
+        keys: the keys' file.
+
+    Attributes:
+        problem: why the file cannot be read; None while it can.
+    """
+
+    def __init__(self, keys: KeyFile) -> None:
+        self._keys = keys
+        self.problem: str | None = None
+
+    @property
+    def keyless(self) -> bool:
+        """Whether no key was ever made, so that everyone may ask."""
+        return not self._refreshed() and self.problem is None
+
+    def identify(self, authorization: str | None) -> Key:
+        """The key of an ``Authorization`` header; where no key was ever made, everyone is ``keyless``.
+
+        Raises:
+            InvalidApiKey: there are keys, and this is none that counts.
+        """
+        if self.keyless:
+            return KEYLESS
+        scheme, _, presented = (authorization or "").partition(" ")
+        if scheme.lower() != "bearer" or not presented.strip():
+            raise InvalidApiKey("You didn't provide an API key. Send it as 'Authorization: Bearer KEY'.")
+        key = self._keys.find(presented.strip(), datetime.now(UTC))
+        if key is None:
+            raise InvalidApiKey("Incorrect API key provided.")
+        return key
+
+    def may_see_details(self, connection: Connection) -> bool:
+        """Whether readiness details and metrics are for this caller: one on this machine, or one with a key."""
+        client = connection.scope.get("client")
+        if client is not None and is_loopback(client[0]):
+            return True
+        try:
+            self.identify(connection.headers.get("authorization"))
+        except InvalidApiKey:
+            return False
+        return True
+
+    def _refreshed(self) -> bool:
+        """Read the file again if it changed; whether there is any key. An unreadable file changes nothing and opens nothing."""
+        try:
+            keys = self._keys.load()
+        except KeysError as error:
+            if self.problem is None:
+                log.error("keys cannot be read; the keys read before stay in force", reason=str(error))  # noqa: TRY400 - no trace
+            self.problem = str(error)
+            return True
+        self.problem = None
+        return bool(keys)
+
+
+def require_key(connection: Connection, _: BaseRouteHandler) -> None:
+    """Guard: put the caller's key into the request's state, or answer 401."""
+    connection.scope["state"]["key"] = connection.app.state.services.doorkeeper.identify(
+        connection.headers.get("authorization")
+    )
+
+
+def authorize_model(key: Key, model: str) -> None:
+    """Raise unless ``key`` covers ``model``.
+
+    Raises:
+        ModelForbidden: it does not.
+    """
+    name, _ = split_model_name(model)
+    if not key.covers(name):
+        raise ModelForbidden(f"The key '{key.name}' may not use the model '{model[:200]}'.", param="model")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

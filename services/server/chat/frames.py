@@ -1,0 +1,151 @@
+"""Chat answers as bytes: server-sent events from templates built once per request, and the plain answer.
+
+A frame is a constant head, the delta's text as JSON, a constant tail: nothing else is encoded per token.
+"""
+
+from typing import Any
+
+import msgspec
+
+from services.server.chat.usage import Usage
+from services.server.engine.protocol import Delta, Position, TokenLogprob
+
+DONE = b"data: [DONE]\n\n"
+_json = msgspec.json.encode
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What every frame of one answer repeats.
+
+    Attributes:
+        id: of the answer.
+        created: seconds since 1970.
+        model: the name that pins the version, such as ``acme-support@7``.
+        fingerprint: of the base model, as ``system_fingerprint``.
+    """
+
+    id: str
+    created: int
+    model: str
+    fingerprint: str
+
+
+class ChatFrames:
+    """Frames of one streamed chat answer.
+
+    Args:
+        envelope: what repeats.
+        answers: ``n``.
+        top_logprobs: alternatives per token; None without log-probabilities.
+        with_usage: whether the client asked for a usage frame; every other frame then says ``"usage": null``.
+    """
+
+    def __init__(self, envelope: Envelope, *, answers: int, top_logprobs: int | None, with_usage: bool) -> None:
+        opening = _json(
+            {
+                "id": envelope.id,
+                "object": "chat.completion.chunk",
+                "created": envelope.created,
+                "model": envelope.model,
+                "system_fingerprint": envelope.fingerprint,
+            }
+        )[:-1]
+        self._opening = b"data: " + opening
+        self._closing = b',"usage":null}\n\n' if with_usage else b"}\n\n"
+        self._top = top_logprobs
+        self._heads = [
+            b'%b,"choices":[{"index":%d,"delta":{"content":' % (self._opening, index) for index in range(answers)
+        ]
+        self._tail = b'},"logprobs":null,"finish_reason":null}]' + self._closing
+        self._answers = answers
+
+    def begin(self) -> bytes:
+        """The frames that say who speaks."""
+        return b"".join(
+            b'%b,"choices":[{"index":%d,"delta":{"role":"assistant","content":"","refusal":null},"logprobs":null,"finish_reason":null}]%b'
+            % (self._opening, index, self._closing)
+            for index in range(self._answers)
+        )
+
+    def delta(self, delta: Delta) -> bytes:
+        """The frames of one delta; empty where it has nothing to say yet."""
+        if delta.positions:
+            frame = b'%b%b},"logprobs":%b,"finish_reason":null}]%b' % (
+                self._heads[delta.index],
+                _json(delta.text),
+                _json(chat_logprobs(delta.positions, self._top or 0)),
+                self._closing,
+            )
+        elif delta.text:
+            frame = self._heads[delta.index] + _json(delta.text) + self._tail
+        else:
+            frame = b""
+        if delta.finish_reason is None:
+            return frame
+        return b'%b%b,"choices":[{"index":%d,"delta":{},"logprobs":null,"finish_reason":%b}]%b' % (
+            frame,
+            self._opening,
+            delta.index,
+            _json(delta.finish_reason),
+            self._closing,
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last frame before ``DONE`` where the client asked for it."""
+        return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, _json(usage))
+
+
+class ChatAnswer:
+    """The plain answer, put together from deltas."""
+
+    def __init__(self, envelope: Envelope, *, answers: int, top_logprobs: int | None) -> None:
+        self._envelope = envelope
+        self._top = top_logprobs
+        self._texts: list[list[str]] = [[] for _ in range(answers)]
+        self._positions: list[list[Position]] = [[] for _ in range(answers)]
+        self._reasons: list[str | None] = [None] * answers
+
+    def add(self, delta: Delta) -> None:
+        """Take in one delta."""
+        self._texts[delta.index].append(delta.text)
+        if delta.positions:
+            self._positions[delta.index] += delta.positions
+        if delta.finish_reason is not None:
+            self._reasons[delta.index] = delta.finish_reason
+
+    def encode(self, usage: Usage) -> bytes:
+        """The answer's JSON."""
+        envelope = self._envelope
+        choices = [
+            {
+                "index": index,
+                "message": {"role": "assistant", "content": "".join(texts), "refusal": None},
+                "logprobs": None if self._top is None else chat_logprobs(self._positions[index], self._top),
+                "finish_reason": self._reasons[index],
+            }
+            for index, texts in enumerate(self._texts)
+        ]
+        return _json(
+            {
+                "id": envelope.id,
+                "object": "chat.completion",
+                "created": envelope.created,
+                "model": envelope.model,
+                "system_fingerprint": envelope.fingerprint,
+                "choices": choices,
+                "usage": usage,
+            }
+        )
+
+
+def chat_logprobs(positions: list[Position], top: int) -> dict[str, Any]:
+    """Log-probabilities in the shape of chat completions."""
+    content = [
+        {**_token(position.chosen), "top_logprobs": [_token(token) for token in position.top[:top]]}
+        for position in positions
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _token(token: TokenLogprob) -> dict[str, Any]:
+    return {"token": token.token, "logprob": token.logprob, "bytes": list(token.token.encode())}

@@ -1,0 +1,125 @@
+"""Text to tokens: the base model's chat template and tokenizer, off the event loop."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from jinja2 import TemplateError
+
+from services.server.chat.schema import Message
+from services.server.engine.protocol import Tokenizer
+from services.server.errors import BadRequest
+
+T = TypeVar("T")
+
+
+class Renderer:
+    """Renders and tokenizes in one worker thread: a Hugging Face tokenizer is for one thread at a time.
+
+    Args:
+        tokenizer: the base model's; never an adapter's.
+        max_model_len: tokens of prompt and answer together.
+        vocabulary: number of token ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, max_model_len: int, vocabulary: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_model_len = max_model_len
+        self._vocabulary = vocabulary
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
+
+    async def chat(self, messages: list[Message]) -> list[int]:
+        """The prompt's token ids, up to where the assistant begins to speak.
+
+        Raises:
+            BadRequest: a message the template cannot take, or a prompt over the context.
+        """
+        conversation = [_plain(message, index) for index, message in enumerate(messages)]
+        try:
+            tokens = await self._run(lambda: self._render(conversation))
+        except TemplateError as error:
+            raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
+        return self._fit(tokens, "messages")
+
+    async def text(self, prompt: str | list[int]) -> list[int]:
+        """The token ids of a completions prompt, given as text or as token ids.
+
+        Raises:
+            BadRequest: empty, token ids outside the vocabulary, or over the context.
+        """
+        if isinstance(prompt, list):
+            if not all(0 <= token < self._vocabulary for token in prompt):
+                raise BadRequest(
+                    f"Invalid 'prompt': token ids are from 0 to {self._vocabulary - 1}.",
+                    param="prompt",
+                    code="invalid_value",
+                )
+            return self._fit(prompt, "prompt")
+        tokens = await self._run(lambda: self._tokenizer.encode(prompt))
+        if not tokens:
+            raise BadRequest("Invalid 'prompt': it holds no token.", param="prompt", code="invalid_value")
+        return self._fit(tokens, "prompt")
+
+    async def decode(self, tokens: list[int]) -> str:
+        """The text of token ids, special tokens included."""
+        return await self._run(lambda: self._tokenizer.decode(tokens, skip_special_tokens=False))
+
+    def close(self) -> None:
+        """End the worker thread."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _render(self, conversation: list[dict[str, Any]]) -> list[int]:
+        text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        return self._tokenizer.encode(text, add_special_tokens=False)  # the template wrote them
+
+    def _fit(self, tokens: list[int], param: str) -> list[int]:
+        if len(tokens) >= self._max_model_len:
+            raise BadRequest(
+                f"This model's maximum context length is {self._max_model_len} tokens; your prompt has {len(tokens)}. "
+                "Shorten it and leave room for an answer.",
+                param=param,
+                code="context_length_exceeded",
+            )
+        return tokens
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _plain(message: Message, index: int) -> dict[str, Any]:
+    """A message as chat templates know it: role and text."""
+    where = f"messages[{index}]"
+    if message.role in {"tool", "function"}:
+        raise BadRequest(
+            f"'{where}.role': '{message.role}' is not supported by this server.",
+            param=f"{where}.role",
+            code="unsupported_value",
+        )
+    for field in ("audio", "tool_calls", "function_call", "tool_call_id"):
+        if getattr(message, field):
+            raise BadRequest(
+                f"'{where}.{field}' is not supported by this server.",
+                param=f"{where}.{field}",
+                code="unsupported_parameter",
+            )
+    return {"role": "system" if message.role == "developer" else message.role, "content": _text(message, where)}
+
+
+def _text(message: Message, where: str) -> str:
+    if message.content is None:
+        raise BadRequest(
+            f"Missing required parameter: '{where}.content'.",
+            param=f"{where}.content",
+            code="missing_required_parameter",
+        )
+    if isinstance(message.content, str):
+        return message.content
+    for number, part in enumerate(message.content):
+        if part.type != "text" or part.text is None:
+            raise BadRequest(
+                f"'{where}.content[{number}]': parts of type '{part.type[:40]}' are not supported; send text.",
+                param=f"{where}.content[{number}].type",
+                code="unsupported_value",
+            )
+    return "\n".join(part.text or "" for part in message.content)  # as vLLM joins the parts for a text template

@@ -1,0 +1,189 @@
+"""Requests as msgspec structs: what OpenAI's clients send, with every field either used, inert or refused by name."""
+
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from services.server.errors import BadRequest, describe_validation
+
+T = TypeVar("T")
+Flag = bool | None
+Number = float | None
+
+
+class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``stream_options``."""
+
+    include_usage: Flag = None
+    include_obfuscation: Flag = None
+
+
+class ContentPart(msgspec.Struct, frozen=True):
+    """A part of a message's content; ``render`` refuses all but text."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a conversation. Fields that clients echo from an answer are accepted while they are empty."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[ContentPart] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    audio: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+    tool_call_id: str | None = None
+    annotations: Any = None
+
+
+class SamplingFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What both routes take: how to sample, and how to answer."""
+
+    model: str
+    stream: Flag = None
+    stream_options: StreamOptions | None = None
+    n: int | None = None
+    seed: int | None = None
+    temperature: Number = None
+    top_p: Number = None
+    presence_penalty: Number = None
+    frequency_penalty: Number = None
+    stop: str | list[str] | None = None
+    max_tokens: int | None = None
+    logit_bias: dict[str, float] | None = None
+    # Not OpenAI's; vLLM's users send them in extra_body.
+    top_k: int | None = None
+    min_p: Number = None
+    repetition_penalty: Number = None
+    # OpenAI's, without effect on an answer of this server.
+    user: str | None = None
+
+
+class ChatRequest(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of ``POST /v1/chat/completions``."""
+
+    messages: list[Message]
+    max_completion_tokens: int | None = None
+    logprobs: Flag = None
+    top_logprobs: int | None = None
+    # Without effect here.
+    metadata: dict[str, str] | None = None
+    store: Flag = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    parallel_tool_calls: Flag = None
+    # Accepted only with the value that changes nothing; see ``UNSUPPORTED_CHAT``.
+    tools: Any = None
+    tool_choice: Any = None
+    functions: Any = None
+    function_call: Any = None
+    response_format: Any = None
+    modalities: Any = None
+    audio: Any = None
+    prediction: Any = None
+    web_search_options: Any = None
+    moderation: Any = None
+
+
+class CompletionRequest(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of ``POST /v1/completions``."""
+
+    prompt: str | list[Any]
+    logprobs: int | None = None
+    echo: Flag = None
+    # Accepted only with the value that changes nothing; see ``UNSUPPORTED_COMPLETION``.
+    best_of: int | None = None
+    suffix: str | None = None
+
+
+# field -> the values that mean "not used"
+UNSUPPORTED_CHAT: dict[str, tuple[Any, ...]] = {
+    "tools": (None, []),
+    "tool_choice": (None, "none", "auto"),
+    "functions": (None, []),
+    "function_call": (None, "none", "auto"),
+    "response_format": (None, {"type": "text"}),
+    "modalities": (None, ["text"]),
+    "audio": (None,),
+    "prediction": (None,),
+    "web_search_options": (None,),
+    "moderation": (None,),
+}
+UNSUPPORTED_COMPLETION: dict[str, tuple[Any, ...]] = {"best_of": (None, 1), "suffix": (None, "")}
+
+_chat = msgspec.json.Decoder(ChatRequest)
+_completion = msgspec.json.Decoder(CompletionRequest)
+
+
+def decode_chat(body: bytes) -> ChatRequest:
+    """Decode and check the shape of a chat request.
+
+    Raises:
+        BadRequest: not JSON, an unknown or unsupported field, or a value of the wrong type.
+    """
+    request = _decode(body, _chat)
+    _refuse_unsupported(request, UNSUPPORTED_CHAT)
+    return request
+
+
+def decode_completion(body: bytes) -> CompletionRequest:
+    """Decode and check the shape of a completions request.
+
+    Raises:
+        BadRequest: not JSON, an unknown or unsupported field, or a value of the wrong type.
+    """
+    request = _decode(body, _completion)
+    _refuse_unsupported(request, UNSUPPORTED_COMPLETION)
+    return request
+
+
+def prompts_of(request: CompletionRequest, *, most: int) -> list[str] | list[list[int]]:
+    """Tell the four forms of ``prompt`` apart: text, texts, token ids, lists of token ids; as a list of prompts.
+
+    Raises:
+        BadRequest: none of the four, none at all, or more than ``most``.
+    """
+    prompt = request.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if _is_tokens(prompt):
+        return [prompt]
+    if not 1 <= len(prompt) <= most:
+        raise BadRequest(
+            f"Invalid 'prompt': want 1 to {most} prompts, got {len(prompt)}.", param="prompt", code="invalid_value"
+        )
+    if all(isinstance(item, str) for item in prompt) or all(_is_tokens(item) for item in prompt):
+        return prompt
+    raise BadRequest(
+        "Invalid 'prompt': want a string, a list of strings, a list of token ids or a list of such lists.",
+        param="prompt",
+        code="invalid_type",
+    )
+
+
+def _is_tokens(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise describe_validation(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"We could not parse the JSON body of your request: {error}") from None
+    except RecursionError:
+        raise BadRequest("The JSON body is nested too deeply.") from None
+
+
+def _refuse_unsupported(request: Any, unsupported: dict[str, tuple[Any, ...]]) -> None:
+    for field, unused in unsupported.items():
+        if getattr(request, field) not in unused:
+            raise BadRequest(f"'{field}' is not supported by this server.", param=field, code="unsupported_parameter")

@@ -1,0 +1,48 @@
+"""What a request consumed."""
+
+from collections import Counter
+
+import msgspec
+
+from services.server.engine.protocol import Delta
+
+
+class CachedTokens(msgspec.Struct, frozen=True):
+    """``prompt_tokens_details``."""
+
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """OpenAI's ``usage``."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+
+class Tally:
+    """Counts tokens and finish reasons while deltas pass."""
+
+    def __init__(self, prompt_tokens: int = 0) -> None:
+        self.prompt_tokens = prompt_tokens
+        self.completion_tokens = 0
+        self.cached_tokens = 0
+        self.finish_reasons: Counter[str] = Counter()
+
+    def add(self, delta: Delta) -> None:
+        """Count one delta."""
+        self.completion_tokens += delta.tokens
+        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        if delta.finish_reason is not None:
+            self.finish_reasons[delta.finish_reason] += 1
+
+    def usage(self) -> Usage:
+        """The counts in OpenAI's shape."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            total_tokens=self.prompt_tokens + self.completion_tokens,
+            prompt_tokens_details=CachedTokens(self.cached_tokens),
+        )

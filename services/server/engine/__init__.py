@@ -1,0 +1,1 @@
+"""The inference engine behind a protocol; only ``vllm`` imports vLLM."""

@@ -1,0 +1,21 @@
+"""What vLLM reads from the environment alone; set before its first import."""
+
+import os
+
+from services.server.settings import EngineSettings
+
+
+def prepare_environment(settings: EngineSettings) -> None:
+    """Set vLLM's environment: no outgoing calls, no development doors, the CPU build's memory and cores."""
+    os.environ.update(
+        VLLM_NO_USAGE_STATS="1",
+        DO_NOT_TRACK="1",
+        HF_HUB_OFFLINE="1",
+        TRANSFORMERS_OFFLINE="1",
+        VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads, which a fork would tear apart
+        VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),
+        VLLM_CPU_OMP_THREADS_BIND=settings.cpu_threads_bind,
+    )
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_PLUGINS", "VLLM_SERVER_DEV_MODE"):
+        os.environ.pop(door, None)

@@ -1,0 +1,158 @@
+"""What the server asks of an inference engine. ``vllm.VllmEngine`` is the real one; tests write their own."""
+
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+
+class EngineError(Exception):
+    """The engine could not do what was asked; it lives on."""
+
+
+class EngineDead(EngineError):
+    """The engine is gone; nothing will be answered any more."""
+
+
+class RequestRefused(EngineError):
+    """The engine found the request's parameters wrong; the message is for the client."""
+
+
+class EngineAdapter(msgspec.Struct, frozen=True):
+    """One version as the engine knows it.
+
+    Attributes:
+        name: unique to the version, such as ``acme-support@7``; the prefix cache is keyed by it.
+        engine_id: unique to this load, 1 or more.
+        path: the version's immutable folder.
+    """
+
+    name: str
+    engine_id: int
+    path: Path
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """How to choose tokens, in the engine's terms and already checked.
+
+    Attributes:
+        max_tokens: at most this many tokens in an answer.
+        logprobs: number of alternatives to report per token; None for no log-probabilities at all.
+        prompt_logprobs: the same for the prompt's own tokens.
+        logit_bias: token id -> addition to its logit.
+        seed: of this request's own random generator.
+    """
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    logit_bias: dict[int, float] | None = None
+    ignore_eos: bool = False
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
+    """A token with its natural-log probability; None for a prompt's first token, which nothing predicts."""
+
+    token: str
+    logprob: float | None
+
+
+class Position(msgspec.Struct, frozen=True):
+    """One place of a text: the token that stands there, and the likeliest ones, best first."""
+
+    chosen: TokenLogprob
+    top: list[TokenLogprob]
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What one answer gained since the last delta.
+
+    Attributes:
+        index: which of the ``n`` answers.
+        text: may be empty while a stop string or a character is incomplete.
+        tokens: how many were generated.
+        finish_reason: ``stop`` or ``length`` in an answer's last delta.
+        positions: one per token, where log-probabilities were asked for.
+        cached_tokens: tokens of the prompt found in the prefix cache.
+        prompt_positions: the prompt's own log-probabilities, once, where asked for.
+    """
+
+    index: int
+    text: str
+    tokens: int
+    finish_reason: str | None = None
+    positions: list[Position] | None = None
+    cached_tokens: int = 0
+    prompt_positions: list[Position] | None = None
+
+
+class Tokenizer(Protocol):
+    """The base model's tokenizer, as Hugging Face's. Used from one thread at a time."""
+
+    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
+        """Render messages; with ``tokenize=False`` the text."""
+
+    def encode(self, text: str, **options: Any) -> list[int]:
+        """The token ids of ``text``."""
+
+    def decode(self, token_ids: Sequence[int], **options: Any) -> str:
+        """The text of ``token_ids``."""
+
+
+class Engine(Protocol):
+    """One running engine with the base model in it.
+
+    Attributes:
+        tokenizer: the base model's; a copy of the server's own.
+        max_model_len: tokens of prompt and answer together.
+        vocabulary: number of token ids.
+        default_sampling: what the base model's generation_config.json recommends, such as ``temperature``.
+    """
+
+    tokenizer: Tokenizer
+    max_model_len: int
+    vocabulary: int
+    default_sampling: dict[str, float]
+
+    def generate(
+        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+    ) -> AsyncGenerator[list[Delta], None]:
+        """Generate answers; closing or cancelling the iterator aborts the work.
+
+        Raises:
+            RequestRefused: the parameters do not fit the model.
+            EngineDead: the engine died before or meanwhile.
+        """
+
+    async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
+        """Natural log of p(token[i+1] | token[:i+1]) for each i, one less than there are tokens."""
+
+    async def load(self, adapter: EngineAdapter) -> None:
+        """Bring a version into memory; requests may use it afterwards.
+
+        Raises:
+            EngineError: the engine cannot load it; the message says why.
+        """
+
+    async def unload(self, adapter: EngineAdapter) -> None:
+        """Free a version that no request uses any more."""
+
+    def failure(self) -> str | None:
+        """Why the engine is dead; None while it lives."""
+
+    def metrics(self) -> bytes:
+        """The engine's own metrics as Prometheus text."""
+
+    async def close(self) -> None:
+        """End the engine and its processes."""

@@ -1,0 +1,210 @@
+"""vLLM's AsyncLLM in this process (its core runs in a process of its own). The only module that imports vLLM."""
+
+import asyncio
+import copy
+import itertools
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from prometheus_client import generate_latest
+from vllm import AsyncEngineArgs, SamplingParams
+from vllm.exceptions import VLLMClientError
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.metrics.prometheus import get_prometheus_registry
+
+from services.server.engine.protocol import (
+    Delta,
+    EngineAdapter,
+    EngineDead,
+    EngineError,
+    Position,
+    RequestRefused,
+    Sampling,
+    Tokenizer,
+    TokenLogprob,
+)
+from services.server.settings import EngineSettings
+
+ENGINE_EXIT_SECONDS = 10.0
+LOWEST_LOGPROB = -9999.0  # JSON has no -Infinity; OpenAI's answers use this number
+
+
+class VllmEngine:
+    """The engine protocol on AsyncLLM."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+        self._scores = itertools.count(1)
+        # vLLM's detokenizer uses its own on the event loop; a fast tokenizer must not be used from two threads.
+        self.tokenizer: Tokenizer = copy.deepcopy(llm.get_tokenizer())
+        self.max_model_len: int = llm.model_config.max_model_len
+        self.vocabulary: int = llm.model_config.get_vocab_size()
+        self.default_sampling: dict[str, float] = llm.model_config.get_diff_sampling_param()
+
+    @classmethod
+    async def start(cls, model: Path, served_name: str, settings: EngineSettings, *, max_logprobs: int) -> Self:
+        """Start the engine on the model's folder; takes tens of seconds, off the event loop.
+
+        ``prepare_environment`` comes before the import of this module.
+
+        Raises:
+            EngineError: vLLM could not start; the message is vLLM's.
+        """
+        arguments = AsyncEngineArgs(
+            model=str(model),
+            served_model_name=served_name,
+            trust_remote_code=False,
+            dtype=settings.dtype,
+            max_model_len=settings.max_model_len,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            max_num_seqs=settings.max_num_seqs,
+            enable_prefix_caching=True,
+            enable_lora=True,
+            max_loras=settings.max_loras,
+            max_cpu_loras=settings.max_cpu_loras,
+            max_lora_rank=settings.max_lora_rank,
+            enforce_eager=settings.enforce_eager,
+            max_logprobs=max_logprobs,
+            enable_log_requests=False,
+        )
+        try:
+            return cls(await asyncio.to_thread(AsyncLLM.from_engine_args, arguments))
+        except Exception as error:
+            raise EngineError(f"vLLM did not start: {error}") from error
+
+    async def generate(
+        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+    ) -> AsyncGenerator[list[Delta], None]:
+        """See ``Engine.generate``."""
+        # vLLM refuses n > 1 at temperature 0, where all answers are the same one: it is generated once and told n times.
+        copies = sampling.n if sampling.temperature == 0 else 1
+        with _translated():
+            parameters = _parameters(sampling, n=1 if copies > 1 else sampling.n)
+            outputs = self._llm.generate(tokens_input(prompt), parameters, request_id, lora_request=_lora(adapter))
+            async with aclosing(outputs):  # closing it is what aborts the work in the engine
+                async for output in outputs:
+                    deltas = [self._delta(output, answer) for answer in output.outputs]
+                    if copies > 1:
+                        deltas = [
+                            msgspec.structs.replace(delta, index=index) for index in range(copies) for delta in deltas
+                        ]
+                    yield deltas
+
+    async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
+        """See ``Engine.score``."""
+        parameters = _parameters(Sampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, ignore_eos=True), n=1)
+        places: list[Any] = []
+        with _translated():
+            request_id = f"score-{next(self._scores)}"
+            outputs = self._llm.generate(tokens_input(token_ids), parameters, request_id, lora_request=_lora(adapter))
+            async for output in outputs:
+                places = output.prompt_logprobs or places
+        if len(places) != len(token_ids):
+            raise EngineError(f"the engine scored {len(places)} of {len(token_ids)} tokens")
+        return [place[token].logprob for place, token in zip(places[1:], token_ids[1:], strict=True)]
+
+    async def load(self, adapter: EngineAdapter) -> None:
+        """See ``Engine.load``."""
+        try:
+            loaded = await self._llm.add_lora(_lora(adapter))
+        except EngineDeadError as error:
+            raise EngineDead("the engine died") from error
+        except Exception as error:
+            raise EngineError(f"the engine refused it: {error}") from error
+        if not loaded:
+            raise EngineError("the engine did not load it and gave no reason")
+
+    async def unload(self, adapter: EngineAdapter) -> None:
+        """See ``Engine.unload``."""
+        with _translated():
+            await self._llm.remove_lora(adapter.engine_id)
+
+    def _delta(self, output: Any, answer: Any) -> Delta:
+        return Delta(
+            index=answer.index,
+            text=answer.text,
+            tokens=len(answer.token_ids),
+            finish_reason=answer.finish_reason,
+            positions=_positions(answer.token_ids, answer.logprobs) if answer.logprobs is not None else None,
+            cached_tokens=output.num_cached_tokens or 0,
+            prompt_positions=self._prompt_positions(output) if output.prompt_logprobs else None,
+        )
+
+    def _prompt_positions(self, output: Any) -> list[Position]:
+        first, *rest = output.prompt_token_ids
+        opening = TokenLogprob(token=self._llm.get_tokenizer().decode([first]), logprob=None)
+        return [Position(chosen=opening, top=[]), *_positions(rest, output.prompt_logprobs[1:])]
+
+    def failure(self) -> str | None:
+        """See ``Engine.failure``."""
+        return "the engine process is gone" if self._llm.errored else None
+
+    def metrics(self) -> bytes:
+        """See ``Engine.metrics``."""
+        text: bytes = generate_latest(get_prometheus_registry())
+        return text
+
+    async def close(self) -> None:
+        """See ``Engine.close``."""
+        await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn vLLM's errors into the protocol's."""
+    try:
+        yield
+    except VLLMClientError as error:
+        raise RequestRefused(str(error)) from error
+    except EngineDeadError as error:
+        raise EngineDead("the engine died") from error
+    except EngineGenerateError as error:
+        raise EngineError(f"the engine failed on this request: {type(error.__cause__).__name__}") from error
+
+
+def _lora(adapter: EngineAdapter | None) -> Any:
+    if adapter is None:
+        return None
+    return LoRARequest(lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.path))
+
+
+def _parameters(sampling: Sampling, *, n: int) -> Any:
+    return SamplingParams(
+        n=n,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.seed,
+        stop=list(sampling.stop),
+        logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs,
+        logit_bias=sampling.logit_bias,
+        ignore_eos=sampling.ignore_eos,
+        output_kind=RequestOutputKind.DELTA,
+        skip_clone=True,
+    )
+
+
+def _positions(token_ids: Any, places: Any) -> list[Position]:
+    return [_position(token, place) for token, place in zip(token_ids, places, strict=True)]
+
+
+def _position(token_id: int, place: Any) -> Position:
+    ranked = sorted(place.values(), key=lambda logprob: logprob.rank)
+    return Position(chosen=_token(place[token_id]), top=[_token(logprob) for logprob in ranked])
+
+
+def _token(logprob: Any) -> TokenLogprob:
+    return TokenLogprob(token=logprob.decoded_token or "", logprob=max(logprob.logprob, LOWEST_LOGPROB))

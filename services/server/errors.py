@@ -1,0 +1,175 @@
+"""What goes wrong while serving, as a tree, and its one translation into OpenAI's error shape."""
+
+from typing import Any
+
+import msgspec
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """OpenAI's error object: always all four keys."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(msgspec.Struct, frozen=True):
+    """The JSON document of an error answer and of a stream's error event."""
+
+    error: ErrorBody
+
+
+class ServerError(Exception):
+    """An error that a client sees. Subclasses fix status, type and code.
+
+    Args:
+        message: for the app's developer: what is wrong and what would be right; never the content of a prompt.
+        param: the request's field it is about.
+        retry_after: seconds after which a retry makes sense.
+    """
+
+    status = 500
+    type = "server_error"
+    code: str | None = "internal_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+
+    def body(self) -> ErrorAnswer:
+        """The answer's JSON document."""
+        return ErrorAnswer(ErrorBody(message=self.message, type=self.type, param=self.param, code=self.code))
+
+    def encoded(self) -> bytes:
+        """The answer's bytes."""
+        return msgspec.json.encode(self.body())
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """The answer's headers beside its type and length."""
+        return [] if self.retry_after is None else [(b"retry-after", str(self.retry_after).encode())]
+
+
+class BadRequest(ServerError):
+    """The request cannot be answered as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = None
+
+
+class InvalidApiKey(ServerError):
+    """No key, an unknown one, or one that is revoked or expired."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+
+class ModelForbidden(ServerError):
+    """The key does not cover the model."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "model_not_allowed"
+
+
+class ModelNotFound(ServerError):
+    """Neither the base nor a served adapter."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class RouteNotFound(ServerError):
+    """No such route."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+
+class MethodNotAllowed(ServerError):
+    """The route exists, but not for this method."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+
+class BodyTooSlow(ServerError):
+    """The body did not arrive in time."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+
+class BodyTooLarge(ServerError):
+    """The body is over the limit."""
+
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(ServerError):
+    """The body is not plain JSON."""
+
+    status = 415
+    type = "invalid_request_error"
+    code = "unsupported_media_type"
+
+
+class Overloaded(ServerError):
+    """As many requests wait as may wait."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class Unavailable(ServerError):
+    """Starting, stopping, or without an engine: later, or elsewhere."""
+
+    status = 503
+    type = "server_error"
+    code = "service_unavailable"
+
+
+def describe_validation(error: msgspec.ValidationError) -> BadRequest:
+    """Turn msgspec's ``... - at `$.messages[0].role``` into a message and OpenAI's ``param``."""
+    text, _, where = str(error).rpartition(" - at `$")
+    if not text:
+        text, where = str(error), ""
+    param = where.rstrip("`").lstrip(".").replace("[...]", "") or None
+    unknown = "Object contains unknown field `"
+    if text.startswith(unknown):
+        field = text[len(unknown) :].rstrip("`")
+        param = f"{param}.{field}" if param else field
+        return BadRequest(f"Unrecognized request argument supplied: {param}", param=param, code="unknown_parameter")
+    if "missing required field" in text:
+        field = text.rpartition("`")[0].rpartition("`")[2]
+        param = f"{param}.{field}" if param else field
+        return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    return BadRequest(
+        f"Invalid value for '{param}': {text}." if param else f"{text}.", param=param, code="invalid_value"
+    )
+
+
+def unexpected(error: BaseException) -> ServerError:
+    """The client's view of an error nobody foresaw: nothing of its text, which may hold a prompt."""
+    del error
+    return ServerError("The server had an error while processing the request; its log has the request id.")
+
+
+def is_foreseen(error: Any) -> bool:
+    """Whether the error says itself what the client may know."""
+    return isinstance(error, ServerError)

@@ -1,0 +1,81 @@
+"""The life of the process as requests see it: starting, serving, draining, failed."""
+
+import asyncio
+from enum import StrEnum
+from typing import Protocol
+
+from services.server.errors import Unavailable
+
+RETRY_SECONDS = 5
+
+
+class Phase(StrEnum):
+    """Where the process is in its life."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class Running(Protocol):
+    """A request that is being answered."""
+
+    def interrupt(self, reason: Unavailable) -> None:
+        """End it with an error."""
+
+
+_REASONS = {
+    Phase.STARTING: "The server is starting: the model is not loaded yet.",
+    Phase.DRAINING: "The server is stopping.",
+    Phase.FAILED: "The engine failed; the server is restarting.",
+}
+
+
+class Lifecycle:
+    """The phase, and the requests that a change of it concerns."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+        self.failure: str | None = None
+        self._running: set[Running] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def unavailable(self) -> Unavailable:
+        """The error that answers requests in any phase but SERVING."""
+        return Unavailable(_REASONS.get(self.phase, "The server is not available."), retry_after=RETRY_SECONDS)
+
+    def require_serving(self) -> None:
+        """Raise ``Unavailable`` unless requests are served now."""
+        if self.phase is not Phase.SERVING:
+            raise self.unavailable()
+
+    def enter(self, request: Running) -> None:
+        """A request begins."""
+        self._running.add(request)
+        self._idle.clear()
+
+    def leave(self, request: Running) -> None:
+        """A request has ended."""
+        self._running.discard(request)
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> int:
+        """Refuse new requests and wait for the running ones; interrupt what is left after ``seconds``.
+
+        Returns:
+            how many had to be interrupted.
+        """
+        if self.phase is not Phase.FAILED:
+            self.phase = Phase.DRAINING
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            interrupted = len(self._running)
+            for request in list(self._running):
+                request.interrupt(self.unavailable())
+            await self._idle.wait()
+            return interrupted
+        return 0

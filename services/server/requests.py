@@ -1,0 +1,170 @@
+"""From bytes to a running generation: what both generating routes do before their first token, in this order.
+
+Key (guard) -> phase -> body -> shape -> model -> admission -> tokens -> sampling -> engine.
+"""
+
+import asyncio
+import secrets
+import time
+from typing import Any
+
+from litestar import Request
+from litestar.exceptions import ClientException, HTTPException
+
+from services.server.answer import Answer
+from services.server.auth import authorize_model
+from services.server.chat.frames import ChatAnswer, ChatFrames, Envelope
+from services.server.chat.schema import (
+    ChatRequest,
+    CompletionRequest,
+    SamplingFields,
+    decode_chat,
+    decode_completion,
+    prompts_of,
+)
+from services.server.chat.text_frames import TextAnswer, TextFrames
+from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
+from services.server.generation import Generation
+from services.server.services import Model, Services
+
+ServerRequest = Request[Any, Any, Any]
+
+
+async def answer_chat(request: ServerRequest) -> Answer:
+    """Prepare the answer to ``POST /v1/chat/completions``.
+
+    Raises:
+        ServerError: whatever is wrong with the request; nothing is held then.
+    """
+    services, model = _services(request)
+    asked = decode_chat(await _body(request, services))
+    if not 1 <= len(asked.messages) <= services.limits.max_messages:
+        raise BadRequest(
+            f"Invalid 'messages': want 1 to {services.limits.max_messages}, got {len(asked.messages)}.",
+            param="messages",
+            code="invalid_value",
+        )
+    generation = _begin(request, services, model, asked, route="chat", prompts=1)
+    try:
+        prompt = await model.renderer.chat(asked.messages)
+        sampling = model.rules.for_chat(asked, room=model.engine.max_model_len - len(prompt))
+        envelope = _envelope(services, generation)
+        with_usage = _with_usage(asked)
+        shape: ChatFrames | ChatAnswer
+        if asked.stream:
+            shape = ChatFrames(envelope, answers=sampling.n, top_logprobs=sampling.logprobs, with_usage=with_usage)
+        else:
+            shape = ChatAnswer(envelope, answers=sampling.n, top_logprobs=sampling.logprobs)
+        return Answer(
+            services.lifecycle,
+            generation,
+            generation.deltas([prompt], sampling),
+            shape,
+            stream=bool(asked.stream),
+            with_usage=with_usage,
+        )
+    except BaseException:
+        generation.outcome = "bad_request"
+        generation.close()
+        raise
+
+
+async def answer_completion(request: ServerRequest) -> Answer:
+    """Prepare the answer to ``POST /v1/completions``.
+
+    Raises:
+        ServerError: whatever is wrong with the request; nothing is held then.
+    """
+    services, model = _services(request)
+    asked = decode_completion(await _body(request, services))
+    given = prompts_of(asked, most=services.limits.max_prompts)
+    generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
+    try:
+        prompts = [await model.renderer.text(prompt) for prompt in given]
+        sampling = model.rules.for_completion(asked, room=model.engine.max_model_len - max(map(len, prompts)))
+        echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
+        envelope = _envelope(services, generation)
+        with_usage = _with_usage(asked)
+        shape: TextFrames | TextAnswer
+        if asked.stream:
+            shape = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
+        else:
+            shape = TextAnswer(envelope, choices=len(prompts) * sampling.n, logprobs=sampling.logprobs, echoes=echoes)
+        return Answer(
+            services.lifecycle,
+            generation,
+            generation.deltas(prompts, sampling),
+            shape,
+            stream=bool(asked.stream),
+            with_usage=with_usage,
+        )
+    except BaseException:
+        generation.outcome = "bad_request"
+        generation.close()
+        raise
+
+
+def _services(request: ServerRequest) -> tuple[Services, Model]:
+    services: Services = request.app.state.services
+    return services, services.serving()
+
+
+def _begin(
+    request: ServerRequest, services: Services, model: Model, asked: SamplingFields, *, route: str, prompts: int
+) -> Generation:
+    """Check the model's name and the caller's right to it, count the request in, lease the version."""
+    key = request.scope["state"]["key"]
+    authorize_model(key, asked.model)
+    slots = prompts * model.rules.answers(asked)
+    services.admission.take(slots)
+    try:
+        lease = services.catalogue.lease(asked.model)
+    except BaseException:
+        services.admission.give(slots)
+        raise
+    identity = f"{'chatcmpl' if route == 'chat' else 'cmpl'}-{secrets.token_hex(12)}"
+    return Generation(services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots)
+
+
+def _envelope(services: Services, generation: Generation) -> Envelope:
+    return Envelope(
+        id=generation.identity, created=int(time.time()), model=generation.model, fingerprint=services.fingerprint
+    )
+
+
+def _with_usage(asked: ChatRequest | CompletionRequest) -> bool:
+    if asked.stream_options is None:
+        return False
+    if not asked.stream:
+        raise BadRequest("'stream_options' needs 'stream': true.", param="stream_options", code="invalid_value")
+    return bool(asked.stream_options.include_usage)
+
+
+async def _echoes(model: Model, prompts: list[list[int]], answers: int) -> list[str]:
+    return [text for prompt in prompts for text in [await model.renderer.decode(prompt)] * answers]
+
+
+async def _body(request: ServerRequest, services: Services) -> bytes:
+    """The body, within the limits of size and time.
+
+    Raises:
+        UnsupportedMediaType: it is compressed, or not JSON.
+        BodyTooLarge: over ``limits.max_body_bytes``.
+        BodyTooSlow: not there within ``limits.body_seconds``.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
+    try:
+        async with asyncio.timeout(services.limits.body_seconds):
+            return await request.body()
+    except TimeoutError:
+        raise BodyTooSlow(f"The body did not arrive within {services.limits.body_seconds:g} seconds.") from None
+    except HTTPException as error:
+        if error.status_code == BodyTooLarge.status:
+            raise BodyTooLarge(f"The body is over {services.limits.max_body_bytes} bytes.") from None
+        raise
+    except ClientException as error:
+        raise BadRequest("The connection ended before the body did.") from error

@@ -1,0 +1,13 @@
+"""``POST /v1/chat/completions``."""
+
+from litestar import post
+
+from services.server.answer import Answer
+from services.server.auth import require_key
+from services.server.requests import ServerRequest, answer_chat
+
+
+@post("/v1/chat/completions", guards=[require_key], status_code=200)
+async def chat_completions(request: ServerRequest) -> Answer:
+    """Answer a conversation, plain or streamed."""
+    return await answer_chat(request)

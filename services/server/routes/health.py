@@ -1,0 +1,106 @@
+"""``GET /livez`` and ``GET /readyz``: whether to restart the process, and whether to send it requests."""
+
+import msgspec
+from litestar import Response, get
+from litestar.datastructures import State
+
+from services.registry.layout import model_name
+from services.server.adapters.catalogue import Entry
+from services.server.lifecycle import Phase
+from services.server.requests import ServerRequest
+from services.server.services import Services
+
+
+class Alive(msgspec.Struct, frozen=True):
+    """The process answers."""
+
+    status: str = "alive"
+
+
+class AdapterReadiness(msgspec.Struct, frozen=True):
+    """One adapter's state.
+
+    Attributes:
+        wanted: the version that the pointer names.
+        serving: the model name that the alias leads to.
+        loaded: pinned names that are served.
+        refused: pinned name -> reason.
+        problem: what is wrong with the adapter as a whole.
+    """
+
+    wanted: str | None
+    serving: str | None
+    loaded: list[str]
+    refused: dict[str, str]
+    problem: str | None
+
+
+class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The server's state; all but ``status`` only for callers on this machine or with a key.
+
+    Attributes:
+        status: ``ready``; ``degraded`` where it serves but something is wrong; else the phase.
+        engine: ``running``, or why it does not.
+        problems: what is wrong, for people.
+    """
+
+    status: str
+    base: str = ""
+    engine: str = ""
+    keyless: bool | None = None
+    answers_in_flight: int | None = None
+    adapters: dict[str, AdapterReadiness] | None = None
+    problems: list[str] | None = None
+
+
+@get("/livez")
+async def livez() -> Alive:
+    """The process runs and its event loop turns."""
+    return Alive()
+
+
+@get("/readyz")
+async def readyz(request: ServerRequest, state: State) -> Response[Readiness]:
+    """200 while requests are answered, 503 otherwise."""
+    services: Services = state.services
+    readiness = describe(services)
+    code = 200 if services.lifecycle.phase is Phase.SERVING else 503
+    if not services.doorkeeper.may_see_details(request):
+        readiness = Readiness(status=readiness.status)
+    return Response(readiness, status_code=code)
+
+
+def describe(services: Services) -> Readiness:
+    """Everything an operator asks first."""
+    lifecycle = services.lifecycle
+    adapters = {name: _adapter(entry) for name, entry in sorted(services.catalogue.entries.items())}
+    problems = [f"{name}: {reason}" for adapter in adapters.values() for name, reason in adapter.refused.items()]
+    problems += [f"{name}: {adapter.problem}" for name, adapter in adapters.items() if adapter.problem]
+    problems += [
+        problem
+        for problem in (services.doorkeeper.problem, services.model and services.model.reconciler.problem)
+        if problem
+    ]
+    status = lifecycle.phase.value
+    if lifecycle.phase is Phase.SERVING:
+        status = "degraded" if problems else "ready"
+    engine = lifecycle.failure or ("running" if services.model else "starting")
+    return Readiness(
+        status=status,
+        base=services.catalogue.base,
+        engine=engine,
+        keyless=services.doorkeeper.keyless,
+        answers_in_flight=services.admission.in_flight,
+        adapters=adapters,
+        problems=problems,
+    )
+
+
+def _adapter(entry: Entry) -> AdapterReadiness:
+    return AdapterReadiness(
+        wanted=model_name(entry.name, entry.wanted) if entry.wanted else None,
+        serving=entry.serving.handle.name if entry.serving else None,
+        loaded=[model_name(entry.name, number) for number in sorted(entry.loaded)],
+        refused={model_name(entry.name, number): refusal.reason for number, refusal in sorted(entry.refused.items())},
+        problem=entry.problem,
+    )

@@ -1,0 +1,216 @@
+"""One process's life: listen, start the engine, load adapters, serve, drain, end. Its exit code says how it ended."""
+
+import asyncio
+import contextlib
+import importlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+
+import msgspec
+import structlog
+import uvicorn
+
+from services.base_model.identity import BaseModel
+from services.common.paths import DataPaths
+from services.registry.check import Expectation
+from services.registry.layout import Registry
+from services.server.adapters.probe import Prober
+from services.server.adapters.reconcile import Reconciler
+from services.server.adapters.watch import RegistryWatch
+from services.server.app import create_app
+from services.server.auth import Doorkeeper, is_loopback
+from services.server.chat.render import Renderer
+from services.server.chat.sampling import SamplingRules
+from services.server.engine.environment import prepare_environment
+from services.server.engine.protocol import Engine, EngineDead, EngineError, Sampling
+from services.server.keys import KeyFile, KeysError
+from services.server.lifecycle import Phase
+from services.server.services import Model, Services
+from services.server.settings import ServerSettings
+
+log = structlog.get_logger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+_HEALTH_SECONDS = 0.25
+_CONNECTIONS_CLOSE_SECONDS = 5
+_FIRST_PROMPT = [0]
+
+StartEngine = Callable[[], Awaitable[Engine]]
+
+
+class StartRefused(Exception):
+    """The server must not start like this; the message says the remedy."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process serves.
+
+    Attributes:
+        start_engine: makes the engine; ``vllm_starter`` in production.
+    """
+
+    settings: ServerSettings
+    paths: DataPaths
+    base: BaseModel
+    start_engine: StartEngine
+
+
+def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> StartEngine:
+    """How to start vLLM on the base model's folder."""
+
+    async def start() -> Engine:
+        prepare_environment(settings.engine)
+        # Imported here: it takes seconds, and reads the environment that was just prepared.
+        module = await asyncio.to_thread(importlib.import_module, "services.server.engine.vllm")
+        engine: Engine = await module.VllmEngine.start(
+            paths.models / base.name, base.name, settings.engine, max_logprobs=settings.limits.max_logprobs
+        )
+        return engine
+
+    return start
+
+
+async def serve(plan: Plan) -> int:
+    """Serve until SIGTERM, SIGINT or the engine's death.
+
+    Returns:
+        the process's exit code: 0 after a signal, 1 after a failure.
+
+    Raises:
+        StartRefused: there are no keys and the address is not loopback, or the keys cannot be read.
+    """
+    settings = plan.settings
+    services = build_services(plan)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = _Listener(
+        uvicorn.Config(
+            create_app(services),
+            host=settings.server.host,
+            port=settings.server.port,
+            http="httptools",
+            loop="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_CONNECTIONS_CLOSE_SECONDS,
+        )
+    )
+    listening = asyncio.create_task(listener.serve())
+    running = asyncio.create_task(_run(plan, services))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((listening, running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    code = EXIT_OK if stop.is_set() else EXIT_FAILED
+    if running.done() and (error := running.exception()) is not None:
+        services.lifecycle.phase = Phase.FAILED
+        services.lifecycle.failure = str(error)
+        log.critical("server failed", reason=str(error), exc_info=None if isinstance(error, EngineError) else error)
+    log.info("draining", seconds=settings.server.drain_seconds, answers_in_flight=services.admission.in_flight)
+    interrupted = await services.lifecycle.drain(settings.server.drain_seconds)
+    if interrupted:
+        log.warning("answers interrupted", count=interrupted)
+    running.cancel()
+    listener.should_exit = True
+    await asyncio.gather(listening, running, stopping if stop.is_set() else asyncio.sleep(0), return_exceptions=True)
+    if services.model is not None:
+        services.model.renderer.close()
+        await services.model.engine.close()
+    log.info("stopped", exit_code=code)
+    return code
+
+
+def build_services(plan: Plan) -> Services:
+    """Everything that exists before the engine does.
+
+    Raises:
+        StartRefused: see ``serve``.
+    """
+    settings = plan.settings
+    keys = KeyFile(plan.paths.keys / "keys.json")
+    try:
+        any_key = bool(keys.load())
+    except KeysError as error:
+        raise StartRefused(str(error)) from error
+    if not any_key and settings.server.keyless == "loopback" and not is_loopback(settings.server.host):
+        raise StartRefused(
+            f"server.host is {settings.server.host}, but no API key was made: everyone on that network could use the server. "
+            "Make one with `make key NAME=...`, or listen on 127.0.0.1."
+        )
+    if not any_key:
+        log.warning("no API key was made: everyone who reaches the port may use the server", host=settings.server.host)
+    return Services(
+        base=plan.base.name,
+        fingerprint=plan.base.fingerprint,
+        started=int(time.time()),
+        limits=settings.limits,
+        doorkeeper=Doorkeeper(keys),
+        capacity=settings.engine.max_num_seqs + settings.limits.max_waiting,
+    )
+
+
+async def _run(plan: Plan, services: Services) -> None:
+    """Start the engine, warm it, load adapters, then serve until cancelled.
+
+    Raises:
+        EngineError: the engine did not start, or died.
+    """
+    began = time.monotonic()
+    engine = await plan.start_engine()
+    model = build_model(plan, services, engine)
+    services.model = model
+    log.info("engine started", seconds=round(time.monotonic() - began, 1), base=plan.base.name)
+    async for _ in engine.generate(
+        "warm-up", _FIRST_PROMPT, Sampling(max_tokens=1, temperature=0.0, ignore_eos=True), None
+    ):
+        pass
+    await model.reconciler.reconcile()
+    services.lifecycle.phase = Phase.SERVING
+    log.info("ready", seconds=round(time.monotonic() - began, 1), models=services.catalogue.names())
+    watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(watch.run(model.reconciler.reconcile))
+        group.create_task(_watch_engine(engine))
+
+
+def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
+    """Everything that needs the engine."""
+    settings = plan.settings
+    prober = Prober(engine, tolerance=settings.adapters.probe_tolerance, min_change=settings.adapters.probe_min_change)
+    expectation = Expectation(
+        base_fingerprint=plan.base.fingerprint,
+        chat_template_sha256=plan.base.chat_template_sha256,
+        max_rank=settings.engine.max_lora_rank,
+    )
+    return Model(
+        engine=engine,
+        renderer=Renderer(engine.tokenizer, max_model_len=engine.max_model_len, vocabulary=engine.vocabulary),
+        rules=SamplingRules(settings.limits, engine.default_sampling, engine.vocabulary),
+        reconciler=Reconciler(
+            Registry(plan.paths.registry),
+            engine,
+            services.catalogue,
+            prober,
+            services.metrics,
+            expectation=expectation,
+            capacity=settings.engine.max_cpu_loras,
+        ),
+    )
+
+
+async def _watch_engine(engine: Engine) -> None:
+    while (failure := engine.failure()) is None:  # noqa: ASYNC110 - vLLM sets a flag, no event
+        await asyncio.sleep(_HEALTH_SECONDS)
+    raise EngineDead(failure)
+
+
+class _Listener(uvicorn.Server):
+    """uvicorn without its signal handlers: a signal first drains, with the socket still open for 503s."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to ``serve``."""
+        yield

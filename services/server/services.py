@@ -1,0 +1,57 @@
+"""What handlers need, in one object that the process builds and the app holds."""
+
+import msgspec
+
+from services.server.adapters.catalogue import Catalogue
+from services.server.adapters.reconcile import Reconciler
+from services.server.admission import Admission
+from services.server.auth import Doorkeeper
+from services.server.chat.render import Renderer
+from services.server.chat.sampling import SamplingRules
+from services.server.engine.protocol import Engine
+from services.server.lifecycle import Lifecycle
+from services.server.metrics import Metrics
+from services.server.settings import Limits
+
+
+class Model(msgspec.Struct, frozen=True):
+    """What exists once the engine runs."""
+
+    engine: Engine
+    renderer: Renderer
+    rules: SamplingRules
+    reconciler: Reconciler
+
+
+class Services:
+    """The server's parts.
+
+    Args:
+        base: the base model's name.
+        fingerprint: of the base model, for ``system_fingerprint``.
+        started: seconds since 1970, the base's ``created`` in the models list.
+    """
+
+    def __init__(
+        self, *, base: str, fingerprint: str, started: int, limits: Limits, doorkeeper: Doorkeeper, capacity: int
+    ) -> None:
+        self.fingerprint = f"fp_{fingerprint[:12]}"
+        self.started = started
+        self.limits = limits
+        self.doorkeeper = doorkeeper
+        self.catalogue = Catalogue(base)
+        self.admission = Admission(capacity)
+        self.lifecycle = Lifecycle()
+        self.metrics = Metrics()
+        self.model: Model | None = None
+
+    def serving(self) -> Model:
+        """The model while requests are served.
+
+        Raises:
+            Unavailable: starting, stopping or failed.
+        """
+        self.lifecycle.require_serving()
+        if self.model is None:
+            raise self.lifecycle.unavailable()
+        return self.model

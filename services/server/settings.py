@@ -1,0 +1,70 @@
+"""The server's settings: ``config/server.toml`` and ``config/base.toml`` as structs."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[server]``: where it listens and how it ends; ``config/server.toml`` explains each."""
+
+    host: str
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    keyless: Literal["loopback", "published"]
+    drain_seconds: Seconds
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
+
+class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[engine]``: how vLLM is started."""
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"]
+    max_model_len: Positive
+    gpu_memory_utilization: Annotated[float, msgspec.Meta(gt=0, le=1)]
+    max_num_seqs: Positive
+    max_loras: Positive
+    max_cpu_loras: Positive
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512]
+    enforce_eager: bool
+    cpu_kv_cache_gib: Positive
+    cpu_threads_bind: str
+
+    def __post_init__(self) -> None:
+        """Refuse what vLLM would refuse minutes later."""
+        if self.max_cpu_loras < self.max_loras:
+            raise ValueError("engine.max_cpu_loras must be at least engine.max_loras")
+
+
+class AdapterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[adapters]``: how often the registry is looked at and when a version is believed."""
+
+    poll_seconds: Seconds
+    probe_tolerance: Annotated[float, msgspec.Meta(gt=0)]
+    probe_min_change: Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[limits]``: what one request may ask for, and how many may wait."""
+
+    max_body_bytes: Positive
+    body_seconds: Seconds
+    max_waiting: Annotated[int, msgspec.Meta(ge=0)]
+    max_messages: Positive
+    max_prompts: Positive
+    max_n: Positive
+    max_logprobs: Annotated[int, msgspec.Meta(ge=0)]
+    max_stop: Positive
+    max_stop_chars: Positive
+    max_logit_bias: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Everything in ``config/server.toml``."""
+
+    server: Listen
+    engine: EngineSettings
+    adapters: AdapterSettings
+    limits: Limits
