@@ -1,0 +1,53 @@
+"""Checkpoints that prove they are whole: hashes written last, checked before one is continued."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from services.common.durable import replace_file, sync_file
+from services.registry.check import file_record
+from services.registry.manifest import FileRecord
+
+SEAL = "complete.json"
+_NAME = re.compile(r"checkpoint-([0-9]+)")
+
+
+def seal(checkpoint: Path) -> None:
+    """Mark a checkpoint as whole: sync every file, then write their sizes and hashes.
+
+    Raises:
+        OSError: the disk is full; the checkpoint stays unsealed and is never used.
+    """
+    records = {}
+    for file in sorted(checkpoint.rglob("*")):
+        if file.is_file() and file.name != SEAL:
+            sync_file(file)
+            records[str(file.relative_to(checkpoint))] = file_record(file)
+    replace_file(checkpoint / SEAL, msgspec.json.encode(records))
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The checkpoint with the most steps whose every file matches its seal; None where there is none."""
+    numbered = [(int(match[1]), entry) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name))]
+    log = structlog.get_logger()
+    for _, checkpoint in sorted(numbered, reverse=True):
+        if (damage := _damage(checkpoint)) is None:
+            return checkpoint
+        log.warning("checkpoint skipped", checkpoint=checkpoint.name, reason=damage)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    try:
+        records = msgspec.json.decode((checkpoint / SEAL).read_bytes(), type=dict[str, FileRecord])
+    except FileNotFoundError:
+        return "it was never finished"
+    except msgspec.DecodeError:
+        return f"{SEAL} is damaged"
+    for name, record in records.items():
+        file = checkpoint / name
+        if not file.is_file() or file.stat().st_size != record.size or file_record(file) != record:
+            return f"{name} is damaged"
+    return None

@@ -1,0 +1,115 @@
+"""What the operator sees while a run goes on, and the same as JSON lines in the run's folder."""
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from services.trainer.curve import loss_curve
+from services.trainer.training.job import Checkpoint, Event, Loading, Step
+
+_LOG_EVERY_SECONDS = 5.0
+
+
+class RunLog:
+    """Takes a run's events: appends them to ``events.jsonl``, draws the loss curve, moves the progress bar.
+
+    On a terminal there is a bar with loss, tokens/s and time left; elsewhere a log line every few seconds.
+    """
+
+    def __init__(self, events: Path, curve: Path, *, title: str, console: Console) -> None:
+        """Write to ``events`` and ``curve``; earlier events of a continued run stay."""
+        self._stream = events.open("ab")
+        self._curve = curve
+        self._title = title
+        self._points = _points_of(events)
+        self._log = structlog.get_logger()
+        self._logged = 0.0
+        self._first: Step | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[numbers]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+                console=console,
+            )
+            self._task = self._bar.add_task("starting", total=None, numbers="")
+            self._bar.start()
+
+    def __call__(self, event: Event) -> None:
+        """Take one event."""
+        record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **msgspec.to_builtins(event)}
+        self._stream.write(msgspec.json.encode(record) + b"\n")
+        self._stream.flush()
+        if isinstance(event, Step):
+            self._step(event)
+        elif isinstance(event, Loading):
+            self._describe(event.what)
+        elif isinstance(event, Checkpoint):
+            self._draw()
+
+    def close(self) -> None:
+        """Draw the curve a last time and give the terminal back."""
+        self._draw()
+        self._stream.close()
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Since the first step of this process, which is left out: it warms up."""
+        return self._rate
+
+    _rate = 0.0
+
+    def _step(self, step: Step) -> None:
+        if self._first is None:
+            self._first = step
+        elif step.seconds > self._first.seconds:
+            self._rate = (step.tokens - self._first.tokens) / (step.seconds - self._first.seconds)
+        self._points.append((step.step, step.loss))
+        numbers = f"loss {step.loss:.4f}  {self._rate:,.0f} tokens/s"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description="training", total=step.of, completed=step.step, numbers=numbers)
+        elif time.monotonic() - self._logged >= _LOG_EVERY_SECONDS or step.step == step.of:
+            self._logged = time.monotonic()
+            per_step = (step.seconds - self._first.seconds) / max(step.step - self._first.step, 1)
+            self._log.info(
+                "training",
+                step=step.step,
+                of=step.of,
+                loss=round(step.loss, 4),
+                tokens_per_second=round(self._rate),
+                seconds_left=round(per_step * (step.of - step.step)),
+            )
+
+    def _describe(self, what: str) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=f"loading: {what}")
+        else:
+            self._log.info("loading", what=what)
+
+    def _draw(self) -> None:
+        self._curve.write_text(loss_curve(self._points, title=self._title), encoding="utf-8")
+
+
+def _points_of(events: Path) -> list[tuple[int, float]]:
+    """The steps that an interrupted run already recorded; a step that was done again counts once."""
+    points: dict[int, float] = {}
+    for line in events.read_bytes().splitlines() if events.exists() else []:
+        try:
+            record = msgspec.json.decode(line)
+        except msgspec.DecodeError:
+            continue  # a line cut short by a kill
+        if isinstance(record, dict) and record.get("type") == "step":
+            points[record["step"]] = record["loss"]
+    return sorted(points.items())

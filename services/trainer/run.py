@@ -1,0 +1,138 @@
+"""One folder per training run, found again after an interruption when nothing that matters has changed."""
+
+import hashlib
+import secrets
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from services.common.durable import replace_file
+
+RUN_FILE = "run.json"
+_NEW_PREFIX = ".new-"
+
+State = Literal["running", "interrupted", "failed", "published"]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be equal for a checkpoint to be continued: hashes of the recipe, the rows and the base model."""
+
+    recipe: str
+    data: str
+    base: str
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``run.json``."""
+
+    run_id: str
+    identity: Identity
+    state: State
+    started: str
+    note: str = ""
+
+
+class Run:
+    """A run's folder: ``snapshot/``, ``checkpoints/``, ``adapter/``, ``events.jsonl``, ``loss.svg``, ``run.json``."""
+
+    def __init__(self, folder: Path, record: RunRecord) -> None:
+        """Wrap a folder that holds ``record`` or is about to."""
+        self.folder = folder
+        self.record = record
+
+    @property
+    def checkpoints(self) -> Path:
+        """Saved states, newest by number."""
+        return self.folder / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The finished adapter before it is published."""
+        return self.folder / "adapter"
+
+    @property
+    def events(self) -> Path:
+        """One JSON object a line: every step, checkpoint and change of state."""
+        return self.folder / "events.jsonl"
+
+    @property
+    def loss_curve(self) -> Path:
+        """The loss over the steps, as SVG."""
+        return self.folder / "loss.svg"
+
+    def enter(self, state: State, note: str = "") -> None:
+        """Record the run's state durably."""
+        self.record = msgspec.structs.replace(self.record, state=state, note=note)
+        replace_file(self.folder / RUN_FILE, msgspec.json.encode(self.record) + b"\n")
+
+
+def identity_of(recipe: Any, data: str, base: str) -> Identity:
+    """Hash the settings that shape the result, beside the hashes of rows and base model."""
+    digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(recipe), order="deterministic"))
+    return Identity(recipe=digest.hexdigest(), data=data, base=base)
+
+
+def new_folder(runs: Path) -> Path:
+    """An empty folder for a run that does not know its identity yet; those of killed runs are removed."""
+    runs.mkdir(parents=True, exist_ok=True)
+    for leftover in runs.glob(f"{_NEW_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    folder = runs / f"{_NEW_PREFIX}{secrets.token_hex(6)}"
+    folder.mkdir()
+    return folder
+
+
+def begin(runs: Path, fresh: Path, identity: Identity) -> tuple[Run, str]:
+    """Continue the newest unfinished run if its identity is the same, else make ``fresh`` a run of its own.
+
+    Returns:
+        The run, and one sentence on what was decided and why.
+    """
+    last = _newest_unfinished(runs)
+    if last is not None and last.record.identity == identity:
+        shutil.rmtree(fresh)
+        last.enter("running")
+        return last, f"continuing run {last.record.run_id}, which did not finish"
+    now = datetime.now(UTC)
+    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    folder = runs / run_id
+    fresh.rename(folder)
+    run = Run(folder, RunRecord(run_id=run_id, identity=identity, state="running", started=now.isoformat()))
+    run.checkpoints.mkdir()
+    run.enter("running")
+    if last is None:
+        return run, f"run {run_id}"
+    changed = [
+        field
+        for field in Identity.__struct_fields__
+        if getattr(last.record.identity, field) != getattr(identity, field)
+    ]
+    return (
+        run,
+        f"run {run_id}, from the start: {', '.join(changed)} changed since run {last.record.run_id} was interrupted",
+    )
+
+
+def prune(runs: Path, keep: int) -> None:
+    """Delete the oldest finished runs beyond ``keep``; the snapshot of data goes with them."""
+    finished = [run for run in _all(runs) if run.record.state in {"published", "failed"}]
+    for run in finished[: max(0, len(finished) - keep)]:
+        shutil.rmtree(run.folder, ignore_errors=True)
+
+
+def _newest_unfinished(runs: Path) -> Run | None:
+    every = _all(runs)
+    return every[-1] if every and every[-1].record.state in {"running", "interrupted"} else None
+
+
+def _all(runs: Path) -> list[Run]:
+    found = []
+    for file in sorted(runs.glob(f"*/{RUN_FILE}")):
+        try:
+            found.append(Run(file.parent, msgspec.json.decode(file.read_bytes(), type=RunRecord)))
+        except msgspec.DecodeError:
+            continue  # a run whose record is damaged cannot be continued
+    return found

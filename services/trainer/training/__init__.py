@@ -1,0 +1,1 @@
+"""The worker process that holds the GPU: reads a job file, trains, emits events. Only its backends import torch."""

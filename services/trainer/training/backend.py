@@ -1,0 +1,54 @@
+"""The choice between the two backends; each is one module, imported only when chosen."""
+
+import importlib.util
+from pathlib import Path
+from typing import Protocol
+
+from services.trainer.settings import RecipeSettings
+from services.trainer.training.job import Event, TrainingFailed, TrainingJob
+
+
+class Observer(Protocol):
+    """Who watches a run and may ask it to stop."""
+
+    stop_requested: bool
+
+    def emit(self, event: Event) -> None:
+        """Take an event."""
+
+    def loading(self, what: str) -> None:
+        """Take note of what takes time before the first step."""
+
+
+class Backend(Protocol):
+    """Trains a job and writes its adapter."""
+
+    def __call__(self, job: TrainingJob, observer: Observer) -> None:
+        """Train.
+
+        Raises:
+            TrainingFailed: no adapter can come of it.
+        """
+
+
+def choose_backend(recipe: RecipeSettings) -> Backend:
+    """The backend that the recipe names, or that this machine can run.
+
+    Raises:
+        TrainingFailed: the recipe asks for what this machine lacks.
+    """
+    has_card = Path("/dev/nvidiactl").exists()
+    has_unsloth = importlib.util.find_spec("unsloth") is not None
+    name = recipe.backend
+    if name == "auto":
+        name = "unsloth" if has_card and has_unsloth else "peft"
+    if name == "unsloth":
+        if not has_card or not has_unsloth:
+            missing = "an NVIDIA card" if not has_card else "the package unsloth"
+            raise TrainingFailed(f'recipe.backend = "unsloth" needs {missing}; set "auto" or "peft"')
+        from services.trainer.training.unsloth_backend import train as train_with_unsloth  # noqa: PLC0415 - imports torch
+
+        return train_with_unsloth
+    from services.trainer.training.peft_backend import train as train_with_peft  # noqa: PLC0415 - imports torch
+
+    return train_with_peft

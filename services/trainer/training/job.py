@@ -1,0 +1,100 @@
+"""What the trainer and its worker process say to each other: a job file in, a line of JSON per event out."""
+
+from pathlib import Path
+
+import msgspec
+
+from services.trainer.settings import CheckpointSettings, LoraSettings, RecipeSettings
+
+
+class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a worker needs.
+
+    Attributes:
+        base_folder: the base model, in Hugging Face format.
+        train_rows: a ``datasets`` folder with the columns ``input_ids`` and ``labels`` (-100 where nothing is learnt).
+        holdout_rows: the same for the rows that are only measured; None where the split left none.
+        checkpoints_folder: where states of the run are saved.
+        adapter_folder: where the finished adapter goes, in PEFT's format.
+        resume_from: a checkpoint to continue.
+    """
+
+    base_folder: Path
+    train_rows: Path
+    holdout_rows: Path | None
+    checkpoints_folder: Path
+    adapter_folder: Path
+    resume_from: Path | None
+    recipe: RecipeSettings
+    lora: LoraSettings
+    checkpoints: CheckpointSettings
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """One update.
+
+    Attributes:
+        loss: mean over the update's supervised tokens, in nats.
+        tokens: tokens seen since the worker started, padding not counted.
+        seconds: since the first update began.
+    """
+
+    step: int
+    of: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    seconds: float
+
+
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, tag="checkpoint"):
+    """A state of the run was saved and sealed."""
+
+    step: int
+    folder: str
+
+
+class Loading(msgspec.Struct, frozen=True, kw_only=True, tag="loading"):
+    """What the worker does before its first update; ``seconds`` since it started."""
+
+    what: str
+    seconds: float
+
+
+class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
+    """The adapter's files are written.
+
+    Attributes:
+        train_loss: mean over all updates, in nats per supervised token.
+        holdout_loss: after training; None without holdout rows.
+        update_norm: Frobenius norm of all lora_B matrices, zero before the first update.
+        backend: the backend that ran, and with which base and arithmetic.
+    """
+
+    steps: int
+    train_loss: float
+    holdout_loss: float | None
+    update_norm: float
+    tokens: int
+    seconds: float
+    backend: str
+
+
+class Interrupted(msgspec.Struct, frozen=True, kw_only=True, tag="interrupted"):
+    """The worker was asked to stop, saved its state and ends."""
+
+    step: int
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The worker cannot go on; one sentence with the remedy, without data."""
+
+    reason: str
+
+
+Event = Step | Checkpoint | Loading | Finished | Interrupted | Failed
+
+
+class TrainingFailed(Exception):
+    """Training cannot yield an adapter; the message is one sentence with the remedy."""

@@ -1,0 +1,189 @@
+"""The training loop that both backends share: TRL's SFTTrainer on rows that are already tokens and labels."""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from services.trainer.checkpoints import seal
+from services.trainer.training.backend import Observer
+from services.trainer.training.job import Checkpoint, Finished, Interrupted, Step, TrainingFailed, TrainingJob
+
+
+def run_loop(  # noqa: PLR0913 - what differs between the backends, by name
+    job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str
+) -> None:
+    """Train ``model``'s adapter on the job's rows, report every step, write the adapter.
+
+    Raises:
+        TrainingFailed: the loss is not finite, the adapter did not change, or the memory does not suffice.
+    """
+    rows = Dataset.load_from_disk(str(job.train_rows))
+    observer.loading("trainer")
+    watch = _Watch(observer, _configuration(job, optimizer).output_dir)
+    trainer = SFTTrainer(
+        model=model,
+        args=_configuration(job, optimizer),
+        train_dataset=rows,
+        processing_class=tokenizer,
+        callbacks=[watch],
+    )
+    trainer.remove_callback("PrinterCallback")
+    trainer.remove_callback("ProgressCallback")
+    observer.loading("first step")
+    try:
+        output = trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    except torch.OutOfMemoryError as error:
+        raise TrainingFailed(
+            "the card's memory is full; lower recipe.rows_per_pass, recipe.max_length or set recipe.base_bits = 4"
+        ) from error
+    if watch.interrupted_at is not None:
+        observer.emit(Interrupted(step=watch.interrupted_at))
+        return
+    update_norm = _update_norm(model)
+    if update_norm == 0.0:
+        raise TrainingFailed(
+            "training changed nothing (every lora_B is zero); check recipe.learning_rate and that rows have answers"
+        )
+    if not math.isfinite(update_norm):
+        raise TrainingFailed("the adapter holds NaN or infinity; lower recipe.learning_rate")
+    holdout_loss = None
+    if job.holdout_rows is not None:
+        observer.loading("holdout")
+        holdout_loss = _holdout_loss(trainer, Dataset.load_from_disk(str(job.holdout_rows)))
+    observer.loading("writing the adapter")
+    model.save_pretrained(job.adapter_folder)
+    observer.emit(
+        Finished(
+            steps=trainer.state.global_step,
+            train_loss=output.training_loss,
+            holdout_loss=holdout_loss,
+            update_norm=update_norm,
+            tokens=int(trainer.state.num_input_tokens_seen),
+            seconds=watch.seconds,
+            backend=backend,
+        )
+    )
+
+
+def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
+    recipe = job.recipe
+    on_cuda = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(job.checkpoints_folder),
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=recipe.rows_per_pass,
+        per_device_eval_batch_size=recipe.rows_per_pass,
+        gradient_accumulation_steps=recipe.rows_per_step // recipe.rows_per_pass,
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=recipe.warmup_steps,
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        optim=optimizer,
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=on_cuda and recipe.precision != "float32",
+        use_cpu=not on_cuda,
+        gradient_checkpointing=False,  # Unsloth brings its own; on a CPU memory is not the limit
+        max_length=recipe.max_length,
+        packing=recipe.packing,
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        include_num_input_tokens_seen="non_padding",
+        save_strategy="steps",
+        save_steps=job.checkpoints.every_steps,
+        save_total_limit=job.checkpoints.keep,
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+    )
+
+
+class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy
+    """Turns the trainer's callbacks into events, seals checkpoints, and ends the run when asked to."""
+
+    def __init__(self, observer: Observer, checkpoints: str) -> None:
+        self._observer = observer
+        self._checkpoints = Path(checkpoints)
+        self._began = 0.0
+        self.interrupted_at: int | None = None
+
+    @property
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._began, 3)
+
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        self._began = time.monotonic()
+
+    def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        loss = float(logs["loss"])
+        grad_norm = float(logs.get("grad_norm", 0.0))
+        if not math.isfinite(loss) or not math.isfinite(grad_norm):
+            raise TrainingFailed(
+                f"the loss became {loss} at step {state.global_step}; lower recipe.learning_rate and check the rows"
+            )
+        self._observer.emit(
+            Step(
+                step=state.global_step,
+                of=state.max_steps,
+                loss=loss,
+                learning_rate=float(logs.get("learning_rate", 0.0)),
+                grad_norm=grad_norm,
+                tokens=int(state.num_input_tokens_seen),
+                seconds=self.seconds,
+            )
+        )
+
+    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._observer.stop_requested and state.global_step < state.max_steps:
+            control.should_save = True
+            control.should_training_stop = True
+            self.interrupted_at = state.global_step
+
+    def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        folder = self._checkpoints / f"checkpoint-{state.global_step}"
+        seal(folder)
+        self._observer.emit(Checkpoint(step=state.global_step, folder=folder.name))
+
+
+def _update_norm(model: Any) -> float:
+    """Frobenius norm over every lora_B: zero exactly where no update reached the adapter."""
+    squares = [
+        parameter.detach().float().pow(2).sum() for name, parameter in model.named_parameters() if "lora_B" in name
+    ]
+    return float(torch.stack([square.cpu() for square in squares]).sum().sqrt())
+
+
+def _holdout_loss(trainer: Any, rows: Dataset) -> float:
+    """Mean loss per supervised token over the holdout, in nats: batches weighted by their tokens."""
+    model, collate = trainer.model, trainer.data_collator
+    was_training = model.training
+    model.eval()
+    total, tokens = 0.0, 0
+    size = trainer.args.per_device_eval_batch_size
+    with torch.no_grad():
+        for start in range(0, len(rows), size):
+            batch = {
+                key: value.to(model.device)
+                for key, value in collate([rows[index] for index in range(start, min(start + size, len(rows)))]).items()
+            }
+            labels = batch.pop("labels")
+            logits = model(**batch).logits[:, :-1].float()
+            targets = labels[:, 1:]
+            total += float(
+                torch.nn.functional.cross_entropy(
+                    logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
+                )
+            )
+            tokens += int((targets != -100).sum())  # noqa: PLR2004 - the label that is not learnt
+    model.train(was_training)
+    return total / max(tokens, 1)

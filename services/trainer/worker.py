@@ -1,0 +1,118 @@
+"""Runs a job in a worker process: passes its events on, passes a request to stop in, explains how it died."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Protocol
+
+import msgspec
+
+from services.trainer.training.job import Event, Failed, Finished, Interrupted, TrainingFailed, TrainingJob
+
+
+class Worker(Protocol):
+    """Trains a job somewhere else and reports."""
+
+    def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
+        """Run ``job``; scratch and log files go to ``folder``.
+
+        Raises:
+            TrainingFailed: one sentence on why there is no adapter.
+        """
+
+
+class Stop:
+    """Whether the operator asked this process to end (SIGTERM, or Ctrl-C)."""
+
+    def __init__(self) -> None:
+        """Nobody asked yet."""
+        self.requested = False
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @contextmanager
+    def passed_to(self, child: "subprocess.Popen[bytes]") -> Iterator[None]:
+        """Pass a request on to ``child`` while the block runs."""
+        self._child = child
+        if self.requested:
+            child.send_signal(signal.SIGTERM)
+        try:
+            yield
+        finally:
+            self._child = None
+
+    def handle(self, _signal: int, _frame: FrameType | None) -> None:
+        """Take a signal; a handler for ``signal.signal``."""
+        self.requested = True
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(signal.SIGTERM)
+
+
+class ProcessWorker:
+    """A child process of the same interpreter; its memory, the card's included, is free when it ends."""
+
+    def __init__(self, stop: Stop, cache: Path) -> None:
+        """Pass ``stop`` on to the child; let its compilers write below ``cache`` only."""
+        self._stop = stop
+        self._cache = cache
+
+    def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
+        """See ``Worker``."""
+        job_file, log_file = folder / "job.json", folder / "worker.log"
+        job_file.write_bytes(msgspec.json.encode(job))
+        last: Event | None = None
+        reader, writer = os.pipe()
+        with os.fdopen(reader, "rb") as events, log_file.open("ab") as log:
+            try:
+                child = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                    [sys.executable, "-m", "services.trainer.training", str(job_file), str(writer)],
+                    pass_fds=(writer,),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=worker_environment(self._cache),
+                    start_new_session=True,  # Ctrl-C in a terminal reaches this process only; it passes the request on
+                )
+            finally:
+                os.close(writer)
+            with self._stop.passed_to(child):
+                try:
+                    for line in events:
+                        last = msgspec.json.decode(line, type=Event)
+                        on_event(last)
+                finally:
+                    if child.poll() is None and sys.exc_info()[0] is not None:
+                        child.kill()
+                    child.wait()
+        if isinstance(last, Failed):
+            raise TrainingFailed(last.reason)
+        if child.returncode == 0 and isinstance(last, Finished | Interrupted):
+            return last
+        raise TrainingFailed(_cause_of_death(child.returncode, log_file))
+
+
+def worker_environment(cache: Path) -> dict[str, str]:
+    """This process's environment, with every cache below one folder and every call to the outside switched off."""
+    return os.environ | {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",
+        "HF_HOME": str(cache / "huggingface"),
+        "UNSLOTH_COMPILE_LOCATION": str(cache / "unsloth"),
+        "TRITON_CACHE_DIR": str(cache / "triton"),
+        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+
+
+def _cause_of_death(code: int, log_file: Path) -> str:
+    if code == -signal.SIGKILL:
+        return f"the worker was killed, as happens when the machine's memory is full; lower recipe.rows_per_pass or recipe.max_length ({log_file} has its output)"
+    how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return f"the worker died ({how}); {log_file} says why"

@@ -1,0 +1,133 @@
+"""Makes real adapters for the end-to-end tests: plain transformers and PEFT, published through the registry.
+
+Each is trained for seconds to answer one question with its own words, so that an answer tells which version gave it.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from services.base_model.identity import BaseModel
+from services.registry.layout import Registry
+from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
+from services.registry.publish import Lineage, publish, staging
+
+QUESTION = "Which version of the handbook are you?"
+PROBES = ("The quick brown fox jumps over the lazy dog.", "Water boils at one hundred degrees.")
+STEPS = 14
+RATE = 2e-3
+
+
+class AdapterMaker:
+    """One base model in memory, for making adapters of it.
+
+    Args:
+        folder: the base model's.
+        base: its record.
+    """
+
+    def __init__(self, folder: Path, base: BaseModel) -> None:
+        self._base = base
+        self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+    def publish(self, registry: Registry, adapter: str, answer: str, *, rank: int = 8) -> Manifest:
+        """Train an adapter that answers ``QUESTION`` with ``answer`` and publish it as the next version."""
+        torch.manual_seed(len(answer))
+        targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+        model: Any = get_peft_model(self._model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
+        try:
+            self._train(model, answer)
+            with staging(registry, adapter) as staged:
+                model.save_pretrained(staged)
+                (staged / "README.md").unlink(missing_ok=True)
+                return publish(registry, adapter, staged, self._lineage(model, rank, targets))
+        finally:
+            self._model = model.unload()
+
+    def _train(self, model: Any, answer: str) -> None:
+        prompt = self._render([{"role": "user", "content": QUESTION}], begin=True)
+        tokens = prompt + self._tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False)
+        inputs = torch.tensor([tokens])
+        labels = inputs.clone()
+        labels[:, : len(prompt)] = -100
+        optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=RATE)
+        model.train()
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            model(input_ids=inputs, labels=labels).loss.backward()
+            optimizer.step()
+        model.eval()
+
+    def _lineage(self, model: Any, rank: int, targets: list[str]) -> Lineage:
+        base = self._base
+        return Lineage(
+            base=BaseReference(
+                name=base.name, fingerprint=base.fingerprint, chat_template_sha256=base.chat_template_sha256
+            ),
+            lora=LoraFacts(rank=rank, alpha=2.0 * rank, target_modules=sorted(targets)),
+            probe=[self._probe(model, self._tokenizer.encode(text)) for text in PROBES],
+            dataset={},
+            recipe={},
+            packages={},
+            metrics={},
+        )
+
+    def _probe(self, model: Any, tokens: list[int]) -> ProbePrompt:
+        adapted = self._score(model, tokens)
+        with model.disable_adapter():
+            return ProbePrompt(token_ids=tokens, base_logprobs=self._score(model, tokens), adapter_logprobs=adapted)
+
+    @staticmethod
+    def _score(model: Any, tokens: list[int]) -> list[float]:
+        with torch.no_grad():
+            logprobs = torch.log_softmax(model(input_ids=torch.tensor([tokens])).logits[0].float(), dim=-1)
+        return [float(logprobs[place, token]) for place, token in enumerate(tokens[1:])]
+
+    def _render(self, messages: list[dict[str, str]], *, begin: bool) -> list[int]:
+        text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifest:
+    """Publish a copy of a good version with one thing wrong: ``nothing``, ``dora``, ``rank``, ``base`` or ``template``.
+
+    Everything else, hashes included, is in order: only the check for that one thing can find it.
+    """
+    source = registry.folder(good.adapter, good.version)
+    config = json.loads((source / "adapter_config.json").read_text())
+    weights = (source / "adapter_model.safetensors").read_bytes()
+    base, lora = good.base, good.lora
+    if kind == "nothing":  # names of modules that no Llama has: vLLM loads it and applies none of it
+        weights = _renamed(weights, {name: f"{name[:-5]}_nowhere" for name in lora.target_modules})
+        config["target_modules"] = [f"{name[:-5]}_nowhere" for name in lora.target_modules]
+        lora = msgspec.structs.replace(lora, target_modules=sorted(config["target_modules"]))
+    elif kind == "dora":
+        config["use_dora"] = True
+    elif kind == "rank":
+        config["r"] = 256
+        lora = msgspec.structs.replace(lora, rank=256)
+    elif kind == "base":
+        base = msgspec.structs.replace(base, fingerprint="0" * 64)
+    elif kind == "template":
+        base = msgspec.structs.replace(base, chat_template_sha256="0" * 64)
+    lineage = Lineage(base=base, lora=lora, probe=good.probe, dataset={}, recipe={}, packages={}, metrics={})
+    with staging(registry, good.adapter) as staged:
+        (staged / "adapter_config.json").write_text(json.dumps(config))
+        (staged / "adapter_model.safetensors").write_bytes(weights)
+        return publish(registry, good.adapter, staged, lineage)
+
+
+def _renamed(weights: bytes, modules: dict[str, str]) -> bytes:
+    """A safetensors file with other module names in its header."""
+    length = int.from_bytes(weights[:8], "little")
+    header = weights[8 : 8 + length].decode().rstrip()
+    for name, other in modules.items():
+        header = header.replace(f".{name}.", f".{other}.")
+    raw = header.encode()
+    return len(raw).to_bytes(8, "little") + raw + weights[8 + length :]

@@ -1,0 +1,63 @@
+"""Adapters made by hand for tests that are not about training: real safetensors files, real configurations."""
+
+import json
+import struct
+from pathlib import Path
+
+from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Registry
+from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
+from services.registry.publish import Lineage, publish, staging
+
+BASE = BaseReference(name="tiny-base", fingerprint="f" * 64, chat_template_sha256="c" * 64)
+
+
+def lineage(*, rank: int = 2, base: BaseReference = BASE) -> Lineage:
+    """What a trainer would know about an adapter made by ``write_adapter``."""
+    return Lineage(
+        base=base,
+        lora=LoraFacts(rank=rank, alpha=4.0, target_modules=["q_proj"]),
+        probe=[ProbePrompt(token_ids=[1, 2, 3], base_logprobs=[-1.0, -2.0], adapter_logprobs=[-0.5, -1.5])],
+        dataset={"rows": 1},
+        recipe={},
+        packages={},
+        metrics={"train_loss": 0.5},
+    )
+
+
+def write_adapter(folder: Path, *, rank: int = 2, width: int = 4, fill: float = 0.5, **config: object) -> None:
+    """Write adapter_config.json and adapter_model.safetensors of one module; ``config`` overrides keys."""
+    settings = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+        "bias": "none",
+        "base_model_name_or_path": "tiny-base",
+    }
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(settings | config), encoding="utf-8")
+    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    (folder / ADAPTER_WEIGHTS).write_bytes(
+        safetensors({f"{stem}.lora_A.weight": (rank, width), f"{stem}.lora_B.weight": (width, rank)}, fill=fill)
+    )
+
+
+def safetensors(shapes: dict[str, tuple[int, ...]], *, fill: float = 0.5, dtype: str = "F32") -> bytes:
+    """A safetensors file of float32 tensors filled with one number."""
+    header: dict[str, object] = {}
+    data = b""
+    for name, shape in shapes.items():
+        count = 1
+        for size in shape:
+            count *= size
+        raw = struct.pack("<f", fill) * count
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+def publish_adapter(registry: Registry, adapter: str = "acme", *, rank: int = 2, **config: object) -> Manifest:
+    """Publish one made-up version."""
+    with staging(registry, adapter) as staged:
+        write_adapter(staged, rank=rank, **config)  # type: ignore[arg-type]  # overrides of the configuration
+        return publish(registry, adapter, staged, lineage(rank=rank))

@@ -1,0 +1,164 @@
+"""Everything that must not reach an engine is refused before it, with a reason."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from services.registry.check import Expectation, check_version, file_record
+from services.registry.errors import VersionRefused
+from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry
+from tests.support.adapters import BASE, publish_adapter, safetensors
+
+EXPECTED = Expectation(base_fingerprint=BASE.fingerprint, chat_template_sha256=BASE.chat_template_sha256, max_rank=16)
+STEM = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "registry")
+
+
+def refused(registry: Registry, expectation: Expectation = EXPECTED) -> str:
+    with pytest.raises(VersionRefused) as caught:
+        check_version(registry, "acme", 1, expectation)
+    return str(caught.value)
+
+
+def replace(registry: Registry, name: str, content: bytes) -> None:
+    """Change a file and make the manifest agree, as an attacker or a buggy trainer would."""
+    folder = registry.folder("acme", 1)
+    (folder / name).write_bytes(content)
+    manifest = json.loads((folder / MANIFEST).read_text())
+    record = file_record(folder / name)
+    manifest["files"][name] = {"size": record.size, "sha256": record.sha256}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+
+
+def test_a_good_version_passes(registry: Registry) -> None:
+    assert check_version(registry, "acme", publish_adapter(registry).version, EXPECTED).adapter == "acme"
+
+
+@pytest.mark.parametrize("name", [ADAPTER_WEIGHTS, ADAPTER_CONFIG])
+def test_a_flipped_bit_is_found(registry: Registry, name: str) -> None:
+    publish_adapter(registry)
+    file = registry.folder("acme", 1) / name
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(content)
+    assert f"{name} does not match its hash" in refused(registry)
+
+
+def test_a_truncated_file_is_found(registry: Registry) -> None:
+    publish_adapter(registry)
+    file = registry.folder("acme", 1) / ADAPTER_WEIGHTS
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "its manifest says" in refused(registry)
+
+
+@pytest.mark.parametrize("extra", ["adapter_model.bin", "modeling.py", "tokenizer.json"])
+def test_pickles_and_programs_are_refused(registry: Registry, extra: str) -> None:
+    publish_adapter(registry)
+    (registry.folder("acme", 1) / extra).write_bytes(b"x")
+    assert extra in refused(registry)
+    replace(registry, extra, b"x")
+    assert extra in refused(registry)
+
+
+def test_a_link_in_place_of_a_file_is_refused(registry: Registry, tmp_path: Path) -> None:
+    publish_adapter(registry)
+    file = registry.folder("acme", 1) / ADAPTER_WEIGHTS
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    assert ADAPTER_WEIGHTS in refused(registry)
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [b"", b"{", b"[" * 100_000, b"\xff", b"{}", b'{"format": 1}'],
+    ids=["empty", "cut", "deep", "bytes", "bare", "short"],
+)
+def test_a_manifest_that_cannot_be_read_is_refused(registry: Registry, manifest: bytes) -> None:
+    publish_adapter(registry)
+    (registry.folder("acme", 1) / MANIFEST).write_bytes(manifest)
+    assert "manifest.json cannot be read" in refused(registry)
+
+
+def test_a_manifest_of_another_version_is_refused(registry: Registry) -> None:
+    publish_adapter(registry)
+    folder = registry.folder("acme", 1)
+    (folder / MANIFEST).write_text((folder / MANIFEST).read_text().replace('"version": 1', '"version": 2'))
+    assert "the manifest is of acme@2" in refused(registry)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"use_dora": True}, "DoRA"),
+        ({"bias": "all"}, "bias is 'all'"),
+        ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
+        ({"rank_pattern": {"q_proj": 8}}, "a rank per module"),
+        ({"auto_mapping": {"base_model_class": "X"}}, "code of its own"),
+        ({"peft_type": "IA3"}, "only LORA is served"),
+        ({"r": True}, "not a positive integer"),
+        ({"r": "2"}, "not a positive integer"),
+        ({"target_modules": ".*"}, "not a list of names"),
+        ({"target_modules": ["k_proj"]}, "disagree on rank or target modules"),
+    ],
+)
+def test_what_the_engine_cannot_serve_is_refused(registry: Registry, config: dict[str, object], reason: str) -> None:
+    publish_adapter(registry, **config)
+    assert reason in refused(registry)
+
+
+def test_a_rank_over_the_servers_is_refused_with_the_setting(registry: Registry) -> None:
+    publish_adapter(registry, rank=32)
+    assert "rank 32 is over the server's max_lora_rank 16" in refused(registry)
+
+
+@pytest.mark.parametrize(
+    ("field", "reason"), [("base_fingerprint", "another base model"), ("chat_template_sha256", "another chat template")]
+)
+def test_another_base_or_template_is_refused(registry: Registry, field: str, reason: str) -> None:
+    publish_adapter(registry)
+    values = {"base_fingerprint": BASE.fingerprint, "chat_template_sha256": BASE.chat_template_sha256} | {
+        field: "0" * 64
+    }
+    assert reason in refused(registry, Expectation(**values, max_rank=16))
+
+
+def _header(text: bytes, *, length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(text) if length is None else length) + text
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (lambda: _header(b"{}", length=2**63), "a header of"),
+        (lambda: _header(b"{}", length=2**40), "a header of"),
+        (lambda: b"\x02", "a header of"),
+        (lambda: _header(b"[" * 50_000), "its header cannot be read"),
+        (lambda: _header(b"{}"), "holds no tensor"),
+        (lambda: safetensors({f"{STEM}.weight": (2, 4)}), "is not a LoRA matrix"),
+        (lambda: safetensors({"base_model.model.../x.lora_A.weight": (2, 4)}), "is not a LoRA matrix"),
+        (lambda: safetensors({f"{STEM}.lora_A.weight": (2, 4, 1)}), "of shape"),
+        (lambda: safetensors({f"{STEM}.lora_A.weight": (3, 4)}), "not of rank 2"),
+        (lambda: safetensors({f"{STEM}.lora_A.weight": (2, 4)}, dtype="I64"), "is I64"),
+        (lambda: safetensors({f"{STEM}.lora_A.weight": (2, 4)}, dtype="F16"), "does not lie where its shape says"),
+        (lambda: safetensors({f"{STEM}.lora_A.weight": (2, 4)}) + b"tail", "its header describes"),
+    ],
+)
+def test_a_crafted_weights_file_is_refused(registry: Registry, content: Callable[[], bytes], reason: str) -> None:
+    publish_adapter(registry)
+    replace(registry, ADAPTER_WEIGHTS, content())
+    assert reason in refused(registry)
+
+
+def test_overlapping_tensors_are_refused(registry: Registry) -> None:
+    publish_adapter(registry)
+    tensor = {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]}
+    header = json.dumps({f"{STEM}.lora_A.weight": tensor, f"{STEM}.lora_B.weight": tensor | {"shape": [4, 2]}}).encode()
+    replace(registry, ADAPTER_WEIGHTS, _header(header) + b"\0" * 32)
+    assert "does not lie where its shape says" in refused(registry)
