@@ -19,7 +19,8 @@ from services.registry.publish import Lineage, publish, staging
 
 QUESTION = "Which version of the handbook are you?"
 PROBES = ("The quick brown fox jumps over the lazy dog.", "Water boils at one hundred degrees.")
-STEPS = 14
+LAYERS = 30
+STEPS = 16
 RATE = 2e-3
 
 
@@ -40,7 +41,14 @@ class AdapterMaker:
         """Train an adapter that answers ``QUESTION`` with ``answer`` and publish it as the next version."""
         torch.manual_seed(len(answer))
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-        model: Any = get_peft_model(self._model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=targets))
+        config = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=targets,
+            layers_to_transform=list(range(LAYERS - 4, LAYERS)),  # the last four: the backward pass ends there
+        )
+        model: Any = get_peft_model(self._model, config)
         try:
             self._train(model, answer)
             with staging(registry, adapter) as staged:

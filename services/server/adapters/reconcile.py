@@ -125,7 +125,7 @@ class Reconciler:
         except EngineDead:
             raise
         except (RegistryError, EngineError, ProbeRefused) as error:
-            self._refuse(entry, number, str(error), signature=signature)
+            self._refuse(entry, number, str(error).removeprefix(f"{name}: "), signature=signature)
             return
         entry.loaded[number] = version
         entry.refused.pop(number, None)

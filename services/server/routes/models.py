@@ -5,6 +5,7 @@ from datetime import datetime
 import msgspec
 from litestar import get
 from litestar.datastructures import State
+from litestar.params import FromPath
 
 from services.registry.layout import split_model_name
 from services.server.auth import authorize_model, require_key
@@ -47,7 +48,7 @@ async def list_models(request: ServerRequest, state: State) -> ModelList:
 
 
 @get("/v1/models/{model:str}", guards=[require_key])
-async def get_model(request: ServerRequest, state: State, model: str) -> ModelCard:
+async def get_model(request: ServerRequest, state: State, model: FromPath[str]) -> ModelCard:
     """One name."""
     services: Services = state.services
     services.serving()
