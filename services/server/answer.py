@@ -19,6 +19,7 @@ from services.server.engine.protocol import Delta, EngineDead, EngineError, Requ
 from services.server.errors import BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
 from services.server.lifecycle import RETRY_SECONDS, Lifecycle
+from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 
@@ -130,7 +131,7 @@ class Answer:
         else:
             error = translate(cause)
             if error.status >= SERVER_FAULT:
-                log.error("request failed", cause=type(cause).__name__, exc_info=cause)
+                log.error("request failed", cause=type(cause).__name__, trace=trace_of(cause))
         self._generation.outcome = error.code or "bad_request"
         if not self._started:
             raise error

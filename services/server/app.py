@@ -21,6 +21,7 @@ from services.server.errors import (
 from services.server.request_ids import RequestIds
 from services.server.routes import ROUTES
 from services.server.services import Services
+from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 
@@ -61,5 +62,5 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError
             415: UnsupportedMediaType("Send the body as 'Content-Type: application/json'."),
         }
         return known.get(error.status_code) or BadRequest(error.detail)
-    log.error("request failed", cause=type(error).__name__, exc_info=error)
+    log.error("request failed", cause=type(error).__name__, trace=trace_of(error))
     return unexpected(error)

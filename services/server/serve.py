@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -23,11 +24,12 @@ from services.server.auth import Doorkeeper, is_loopback
 from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.engine.environment import prepare_environment
-from services.server.engine.protocol import Engine, EngineDead, EngineError, Sampling
+from services.server.engine.protocol import Engine, EngineDead, Sampling
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
+from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,7 @@ EXIT_FAILED = 1
 _HEALTH_SECONDS = 0.25
 _CONNECTIONS_CLOSE_SECONDS = 5
 _FIRST_PROMPT = [0]
+_BACKLOG = 2048
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -79,10 +82,11 @@ async def serve(plan: Plan) -> int:
         the process's exit code: 0 after a signal, 1 after a failure.
 
     Raises:
-        StartRefused: there are no keys and the address is not loopback, or the keys cannot be read.
+        StartRefused: there are no keys and the address is not loopback, the keys cannot be read, or the port is taken.
     """
     settings = plan.settings
     services = build_services(plan)
+    door = _bind(settings.server.host, settings.server.port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -90,8 +94,6 @@ async def serve(plan: Plan) -> int:
     listener = _Listener(
         uvicorn.Config(
             create_app(services),
-            host=settings.server.host,
-            port=settings.server.port,
             http="httptools",
             loop="none",
             log_config=None,
@@ -100,7 +102,7 @@ async def serve(plan: Plan) -> int:
             timeout_graceful_shutdown=_CONNECTIONS_CLOSE_SECONDS,
         )
     )
-    listening = asyncio.create_task(listener.serve())
+    listening = asyncio.create_task(listener.serve(sockets=[door]))
     running = asyncio.create_task(_run(plan, services))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((listening, running, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -108,7 +110,7 @@ async def serve(plan: Plan) -> int:
     if running.done() and (error := running.exception()) is not None:
         services.lifecycle.phase = Phase.FAILED
         services.lifecycle.failure = str(error)
-        log.critical("server failed", reason=str(error), exc_info=None if isinstance(error, EngineError) else error)
+        log.critical("server failed", reason=str(error), trace=trace_of(error))
     log.info("draining", seconds=settings.server.drain_seconds, answers_in_flight=services.admission.in_flight)
     interrupted = await services.lifecycle.drain(settings.server.drain_seconds)
     if interrupted:
@@ -171,9 +173,12 @@ async def _run(plan: Plan, services: Services) -> None:
     services.lifecycle.phase = Phase.SERVING
     log.info("ready", seconds=round(time.monotonic() - began, 1), models=services.catalogue.names())
     watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(watch.run(model.reconciler.reconcile))
-        group.create_task(_watch_engine(engine))
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run(model.reconciler.reconcile))
+            group.create_task(_watch_engine(engine))
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
 
 
 def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
@@ -199,6 +204,17 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
             capacity=settings.engine.max_cpu_loras,
         ),
     )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server(
+            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
+        )
+    except OSError as error:
+        raise StartRefused(
+            f"cannot listen on {host}:{port}: {error.strerror}; set server.host and server.port"
+        ) from error
 
 
 async def _watch_engine(engine: Engine) -> None:

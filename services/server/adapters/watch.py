@@ -8,6 +8,7 @@ import structlog
 from watchfiles import awatch
 
 from services.server.engine.protocol import EngineDead
+from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 
@@ -41,8 +42,8 @@ class RegistryWatch:
                     await look()
                 except EngineDead:
                     raise
-                except Exception:
-                    log.exception("looking at the registry failed")
+                except Exception as error:  # noqa: BLE001 - whatever it was, what is loaded keeps serving
+                    log.error("looking at the registry failed", trace=trace_of(error))  # noqa: TRY400 - no message, no locals
                 try:
                     await asyncio.wait_for(self._changed.wait(), self._poll_seconds)
                 except TimeoutError:

@@ -24,6 +24,7 @@ from services.server.engine.protocol import (
     Position,
     RequestRefused,
     Sampling,
+    Tokenizer,
     TokenLogprob,
 )
 from services.server.lifecycle import Phase
@@ -64,18 +65,21 @@ class FakeEngine:
 
     Attributes:
         gate: cleared, generation stops before its next word.
+        pause_at: the word before which generation clears the gate itself.
         broken: name of an adapter -> what loading it raises.
         inert: names of adapters that change nothing.
         prompts: every prompt generated from.
     """
 
     def __init__(self) -> None:
-        self.tokenizer = FakeTokenizer()
+        self.fake_tokenizer = FakeTokenizer()
+        self.tokenizer: Tokenizer = self.fake_tokenizer
         self.max_model_len = CONTEXT
         self.vocabulary = 1000
         self.default_sampling: dict[str, float] = {}
         self.gate = asyncio.Event()
         self.gate.set()
+        self.pause_at: int | None = None
         self.words: list[str] | None = None
         self.dead: str | None = None
         self.refuse: str | None = None
@@ -105,6 +109,8 @@ class FakeEngine:
         finished = False
         try:
             for place, word in enumerate(words):
+                if place == self.pause_at:
+                    self.gate.clear()
                 while not self.gate.is_set():
                     self._die()
                     await asyncio.sleep(0.005)

@@ -119,7 +119,7 @@ async def test_sampling_reaches_the_engine(server: Server) -> None:
 
 async def test_inert_fields_are_accepted(server: Server) -> None:
     """What OpenAI's clients send and what has no effect here is no error."""
-    echoed = {
+    echoed: dict[str, Any] = {
         "role": "assistant",
         "content": "a",
         "refusal": None,

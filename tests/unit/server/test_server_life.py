@@ -1,0 +1,190 @@
+"""A whole process's life on real sockets with the official client: start, drain, engine death, exit codes."""
+
+import asyncio
+import os
+import signal
+import socket
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import openai
+import pytest
+
+from services.common.settings import load
+from services.registry.layout import Registry
+from services.registry.pointer import promote
+from services.server.engine.protocol import Engine, EngineError
+from services.server.serve import Plan, StartRefused, serve
+from services.server.settings import ServerSettings
+from services.server.status import NoAnswer, ask
+from tests.unit.server.fakes import BASE, FakeEngine, plan, publish_version, until
+
+ROOT = Path(__file__).parents[3]
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Process:
+    """``serve`` as a task, and a client for it; ready inside ``async with``."""
+
+    def __init__(self, root: Path, **changes: Any) -> None:
+        self.engine = FakeEngine()
+        port = _free_port()
+        self.plan = plan(root, self.engine, port=port, **changes)
+        self.url = f"http://127.0.0.1:{port}"
+        self.client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+        self.task = asyncio.create_task(serve(self.plan))
+
+    async def __aenter__(self) -> Self:
+        await self._ready()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
+        await self.client.close()
+
+    async def _ready(self) -> None:
+        async with httpx.AsyncClient() as http, asyncio.timeout(5):
+            while True:
+                try:
+                    if (await http.get(f"{self.url}/readyz")).status_code == 200:
+                        return
+                except httpx.ConnectError:
+                    pass
+                await asyncio.sleep(0.02)
+
+    async def stream(self, **fields: Any) -> str:
+        chunks = await self.client.chat.completions.create(model=BASE, messages=MESSAGES, stream=True, **fields)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])
+
+
+async def test_sigterm_drains(tmp_path: Path) -> None:
+    """A running answer finishes, a new one gets 503 with Retry-After meanwhile, then the engine ends and the code is 0."""
+    async with Process(tmp_path) as process:
+        process.engine.pause_at = 2
+        running = asyncio.create_task(process.stream())
+        await until(lambda: not process.engine.gate.is_set())
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with httpx.AsyncClient() as http:
+            await asyncio.sleep(0.05)
+            refused = await http.post(f"{process.url}/v1/chat/completions", json={"model": BASE, "messages": MESSAGES})
+            assert refused.status_code == 503
+            assert int(refused.headers["retry-after"]) > 0
+            assert (await http.get(f"{process.url}/readyz")).status_code == 503
+            assert (await http.get(f"{process.url}/livez")).status_code == 200
+        process.engine.pause_at = None
+        process.engine.gate.set()
+        assert await running == "I am tiny ."
+        assert await asyncio.wait_for(process.task, 5) == 0
+        assert process.engine.closed
+        assert process.engine.aborted == []
+
+
+async def test_answer_beyond_the_drain_is_interrupted(tmp_path: Path) -> None:
+    """What is still running after ``drain_seconds`` ends in an error event, and the process ends in time."""
+    async with Process(tmp_path, drain_seconds=0.2) as process:
+        process.engine.pause_at = 2
+        running = asyncio.create_task(process.stream())
+        plain = asyncio.create_task(process.client.chat.completions.create(model=BASE, messages=MESSAGES))
+        await until(lambda: len(process.engine.begun) == 3)  # the warm-up was one
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await asyncio.wait_for(process.task, 5) == 0
+        with pytest.raises(openai.APIError, match="stopping"):
+            await running
+        with pytest.raises(openai.InternalServerError, match="stopping") as caught:
+            await plain
+        assert caught.value.status_code == 503
+        assert len(process.engine.aborted) == 2
+
+
+async def test_engine_death_ends_the_process(tmp_path: Path) -> None:
+    """Streams end in an error event, the exit code is not 0, the engine is closed."""
+    async with Process(tmp_path) as process:
+        process.engine.pause_at = 2
+        running = asyncio.create_task(process.stream())
+        await until(lambda: not process.engine.gate.is_set())
+        process.engine.dead = "killed"
+        with pytest.raises(openai.APIError, match="engine failed"):
+            await running
+        assert await asyncio.wait_for(process.task, 5) == 1
+        assert process.engine.closed
+
+
+async def test_engine_that_does_not_start_ends_the_process(tmp_path: Path) -> None:
+    """No engine, no server: exit code 1, after being alive but not ready."""
+
+    async def fail() -> Engine:
+        await asyncio.sleep(0.2)
+        raise EngineError("out of memory")
+
+    made = plan(tmp_path, FakeEngine(), port=_free_port())
+    task = asyncio.create_task(serve(Plan(settings=made.settings, paths=made.paths, base=made.base, start_engine=fail)))
+    async with httpx.AsyncClient() as http:
+        url = f"http://127.0.0.1:{made.settings.server.port}"
+        await asyncio.sleep(0.1)
+        assert (await http.get(f"{url}/livez")).status_code == 200
+        assert (await http.get(f"{url}/readyz")).json()["status"] == "starting"
+        assert (await http.get(f"{url}/v1/models")).status_code == 503
+    assert await asyncio.wait_for(task, 5) == 1
+
+
+async def test_taken_port_refuses_to_start(tmp_path: Path) -> None:
+    """Another server on the port: refused with the address, before an engine is started."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        engine = FakeEngine()
+        with pytest.raises(StartRefused, match="already in use"):
+            await serve(plan(tmp_path, engine, port=taken.getsockname()[1]))
+    assert engine.begun == []
+
+
+async def test_pointer_on_disk_moves_requests_by_itself(tmp_path: Path) -> None:
+    """From promote on disk to the new version's answer in well under a second, with every request answered."""
+    registry = Registry(tmp_path / "registry")
+    publish_version(registry)
+    promote(registry, "acme", 1)
+    async with Process(tmp_path) as process:
+        answers: list[str] = []
+
+        async def ask_for_ever() -> None:
+            while True:
+                answer = await process.client.chat.completions.create(model="acme", messages=MESSAGES)
+                assert answer.choices[0].message.content == f"I am {answer.model} ."
+                answers.append(answer.model)
+
+        asking = asyncio.create_task(ask_for_ever())
+        await until(lambda: "acme@1" in answers)
+        publish_version(registry)
+        promote(registry, "acme", 2)
+        await until(lambda: answers[-1] == "acme@2")
+        await asyncio.sleep(0.1)
+        assert not asking.done(), asking
+        asking.cancel()
+        swap = answers.index("acme@2")
+        assert set(answers[:swap]) == {"acme@1"}
+        assert set(answers[swap:]) == {"acme@2"}
+        ready, readiness = await asyncio.to_thread(ask, process.plan.settings.server)
+        assert ready
+        assert readiness.adapters is not None
+        assert readiness.adapters["acme"].serving == "acme@2"
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await process.task == 0
+        with pytest.raises(NoAnswer, match="make up"):
+            ask(process.plan.settings.server)
+
+
+@pytest.mark.parametrize("profile", ["", "cpu"])
+def test_shipped_settings_decode(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every shipped configuration is complete and has no unknown key."""
+    monkeypatch.setenv("WHETSTONE_PROFILE", profile)
+    settings = load("server", ServerSettings, folder=ROOT / "config")
+    assert settings.server.host == "127.0.0.1"
+    assert settings.engine.max_cpu_loras >= settings.engine.max_loras

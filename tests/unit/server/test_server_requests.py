@@ -1,0 +1,140 @@
+"""What is wrong with a request as such: route, method, body, size, time; and what every answer carries."""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.server.fakes import BASE, Client, Server, until
+
+CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "code"),
+    [
+        ("/v1/nothing", "GET", 404, "unknown_url"),
+        ("/", "GET", 404, "unknown_url"),
+        ("/docs", "GET", 404, "unknown_url"),
+        ("/schema", "GET", 404, "unknown_url"),
+        ("/v1/load_lora_adapter", "POST", 404, "unknown_url"),
+        ("/v1/chat/completions", "GET", 405, "method_not_allowed"),
+        ("/v1/models", "POST", 405, "method_not_allowed"),
+    ],
+)
+async def test_unserved_routes_and_methods(server: Server, path: str, method: str, status: int, code: str) -> None:
+    """What is not named is not served, and says so in OpenAI's shape."""
+    answer = await server.ask(path, method=method)
+    assert answer.status == status
+    assert answer.error["code"] == code
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"x"',
+        b'{"model": NaN}',
+        b'{"temperature": 1e999}',
+        b"\xff\xfe",
+        b'{"model": "\\ud800"}',
+        b"[" * 9000,
+    ],
+    ids=["empty", "cut", "list", "text", "nan", "infinity", "not-utf8", "surrogate", "deep"],
+)
+async def test_body_that_is_no_request(server: Server, body: bytes) -> None:
+    """400 in OpenAI's shape."""
+    answer = await server.ask(body=body)
+    assert answer.status == 400
+    assert answer.error["type"] == "invalid_request_error"
+
+
+async def test_deep_json_inside_a_known_field(server: Server) -> None:
+    """Nesting inside a field that takes anything ends in 400, not in a crash."""
+    deep = b'{"model": "tiny", "messages": [], "tools": ' + b"[" * 4500 + b"]" * 4500 + b"}"
+    assert (await server.ask(body=deep)).status == 400
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"content-type": "text/plain"}, {"content-type": "multipart/form-data"}, {"content-encoding": "gzip"}],
+    ids=["text", "form", "gzip"],
+)
+async def test_other_media_are_refused(server: Server, headers: dict[str, str]) -> None:
+    """415: neither another type nor a compressed body is read."""
+    answer = await server.ask(body=CHAT, headers=headers)
+    assert answer.status == 415
+    assert answer.error["code"] == "unsupported_media_type"
+
+
+async def test_body_over_the_limit(server: Server) -> None:
+    """413, whether the length is declared or not."""
+    large: dict[str, Any] = {**CHAT, "user": "x" * 20_000}
+    for headers in ({}, {"content-length": "10"}):
+        answer = await server.ask(body=large, headers=headers)
+        assert answer.status == 413
+        assert answer.error["code"] == "request_too_large"
+
+
+async def test_slow_body_times_out(server: Server) -> None:
+    """408 after ``limits.body_seconds``; the slot was never taken."""
+    client = Client(server, "/v1/chat/completions", CHAT, slow=True)
+    await until(client.task.done)
+    assert client.status == 408
+    assert client.error["code"] == "request_timeout"
+
+
+async def test_request_id_is_kept_or_made(server: Server) -> None:
+    """A sane one comes back, on errors and unknown routes too; anything else is replaced."""
+    for path in ("/livez", "/nothing"):
+        answer = await server.ask(path, headers={"x-request-id": "my-id.1_2"})
+        assert answer.headers["x-request-id"] == "my-id.1_2"
+    for bad in ("", "a b", "x" * 129, 'x"'):
+        made = (await server.ask("/nothing", headers={"x-request-id": bad})).headers["x-request-id"]
+        assert made.startswith("req_")
+        assert len(made) == 28
+
+
+async def test_burst_gets_429_before_tokenizing(server: Server) -> None:
+    """Beyond the running and waiting answers: 429 with Retry-After, and the tokenizer has not run for it."""
+    server.engine.gate.clear()
+    waiting = [Client(server, "/v1/chat/completions", {**CHAT, "n": 4}) for _ in range(2)]
+    await until(lambda: server.services.admission.in_flight == 8)
+    await until(lambda: server.engine.fake_tokenizer.encoded == 2)
+    refused = await server.ask(body=CHAT)
+    assert refused.status == 429
+    assert refused.error["code"] == "rate_limit_exceeded"
+    assert int(refused.headers["retry-after"]) >= 1
+    assert server.engine.fake_tokenizer.encoded == 2
+    server.engine.gate.set()
+    for client in waiting:
+        await client.task
+        assert client.status == 200
+    assert (await server.ask(body=CHAT)).status == 200
+
+
+async def test_more_answers_than_ever_fit(server: Server) -> None:
+    """One request over the whole capacity is refused too."""
+    prompts = ["a", "b", "c"]
+    answer = await server.ask("/v1/completions", {"model": BASE, "prompt": prompts, "n": 4})
+    assert answer.status == 429
+
+
+async def test_unforeseen_error_says_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """500 with all four keys, without the error's own text, which may hold a prompt; nor does the log hold it."""
+
+    async def explode(_: Any) -> list[int]:
+        raise KeyError("a secret prompt")
+
+    monkeypatch.setattr(server.model.renderer, "chat", explode)
+    answer = await server.ask(body=CHAT)
+    assert answer.status == 500
+    assert answer.error["code"] == "internal_error"
+    assert b"secret" not in answer.body
+    logged = capsys.readouterr().out
+    assert "KeyError" in logged
+    assert "requests.py" in logged, "the log says where"
+    assert "secret" not in logged
