@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib
+import logging
 import signal
 import socket
 import time
@@ -85,6 +86,8 @@ async def serve(plan: Plan) -> int:
         StartRefused: there are no keys and the address is not loopback, the keys cannot be read, or the port is taken.
     """
     settings = plan.settings
+    for chatty in ("uvicorn.error", "watchfiles.main"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     services = build_services(plan)
     door = _bind(settings.server.host, settings.server.port)
     stop = asyncio.Event()

@@ -1,0 +1,117 @@
+"""A real server process for end-to-end tests: the real engine, the real model, a port of its own."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from tests.conftest import REPOSITORY, project_environment
+
+START_SECONDS = 240.0
+STOP_SECONDS = 60.0
+
+
+class ServerProcess:
+    """``python -m services.server serve`` with its data below ``data``.
+
+    Args:
+        data: the data root, with ``models`` in it.
+        overrides: settings, as ``table.key=value``.
+    """
+
+    def __init__(self, data: Path, *overrides: str) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log = data / f"server-{self.port}.log"
+        cores = f"engine.cpu_threads_bind=0-{(os.cpu_count() or 1) - 1}"
+        settings = [f"server.port={self.port}", cores, *overrides]
+        arguments = [word for setting in settings for word in ("--set", setting)]
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
+                cwd=REPOSITORY,
+                env=project_environment(data),
+                stdout=log,
+                stderr=log,
+            )
+        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+    def wait_ready(self) -> None:
+        """Until /readyz says so."""
+        self.wait(lambda: self._readiness()[0] == 200, START_SECONDS)
+
+    def wait(self, condition: Any, seconds: float = 60.0) -> None:
+        """Until ``condition()`` holds; fails with the log's end where the process dies before."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, f"the server ended: {self.log.read_text()[-3000:]}"
+            assert time.monotonic() < end, f"waited {seconds} s in vain: {self.log.read_text()[-3000:]}"
+            time.sleep(0.05)
+
+    @property
+    def readiness(self) -> dict[str, Any]:
+        """What /readyz says."""
+        return self._readiness()[1]
+
+    def running(self) -> float:
+        """Requests that run or wait in vLLM, by its own metrics."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines()
+        names = ("vllm:num_requests_running", "vllm:num_requests_waiting{")
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(names))
+
+    def family(self) -> list[int]:
+        """The process ids of every process below the server's."""
+        return _below(self.process.pid)
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_SECONDS)
+
+    def end(self) -> None:
+        """Whatever state it is in, nothing of it is left."""
+        self.client.close()
+        family = self.family()
+        if self.process.poll() is None:
+            try:
+                self.terminate()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _readiness(self) -> tuple[int, dict[str, Any]]:
+        try:
+            response = httpx.get(f"{self.url}/readyz", timeout=10)
+        except httpx.ConnectError:
+            return 0, {}
+        return response.status_code, response.json()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent's notice does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def _below(pid: int) -> list[int]:
+    children: list[int] = []
+    with contextlib.suppress(FileNotFoundError):
+        for file in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(FileNotFoundError):
+                children += map(int, file.read_text().split())
+    return [*children, *(grandchild for child in children for grandchild in _below(child))]
