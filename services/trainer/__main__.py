@@ -89,20 +89,15 @@ def _check_data(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from services.trainer.data.preview import preview  # noqa: PLC0415 - transformers takes seconds to import
+    from services.trainer.data.preview import preview, print_preview  # noqa: PLC0415 - as above
 
     settings, base_settings, paths = _settings(options)
     base = read_base_model(paths.models, base_settings.base_model)
-    preview(
-        paths.datasets,
-        paths.models / base.name,
-        settings.data,
-        settings.recipe.max_length,
-        rows=options.rows,
-        row=options.row,
-        as_json=options.json,
-        console=Console(),
-    )
+    previewed = preview(paths.datasets, paths.models / base.name, settings.data, rows=options.rows, row=options.row)
+    if options.json:
+        print(msgspec.json.encode(previewed).decode())
+    else:
+        print_preview(previewed, Console())
     return 0
 
 

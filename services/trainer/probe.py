@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from services.registry.manifest import ProbePrompt
-from services.trainer.training.job import TrainingFailed
+from services.trainer.training.job import ScoreJob, TrainingFailed, write_job
 from services.trainer.worker import worker_environment
 
 CONVERSATIONS = (
@@ -40,12 +40,7 @@ def record_probe(
     prompts = [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
     job, output, log = scratch / "probe-job.json", scratch / "probe.json", scratch / "probe.log"
     output.unlink(missing_ok=True)
-    job.write_bytes(
-        msgspec.json.encode(
-            {"base_folder": base_folder, "adapter_folder": adapter_folder, "prompts": prompts, "output": output},
-            enc_hook=str,
-        )
-    )
+    write_job(job, ScoreJob(base_folder=base_folder, adapter_folder=adapter_folder, prompts=prompts, output=output))
     with log.open("wb") as stream:
         done = subprocess.run(  # noqa: S603 - our own module, no shell
             [sys.executable, "-m", "services.trainer.training.score", str(job)],

@@ -3,10 +3,9 @@
 import importlib.metadata
 import time
 from pathlib import Path
-from typing import Any
 
 import msgspec
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 
 from services.base_model.identity import BaseModel, BaseSettings, read_base_model
@@ -19,9 +18,9 @@ from services.registry.publish import Lineage, publish, staging
 from services.trainer import run as runs
 from services.trainer.adapter_files import collect
 from services.trainer.checkpoints import newest_whole
-from services.trainer.data.prepare import Prepared, prepare, snapshot_hash
+from services.trainer.data.prepare import Prepared, prepare
 from services.trainer.data.rows import Example
-from services.trainer.data.sources import take_snapshot
+from services.trainer.data.sources import snapshot_hash, take_snapshot
 from services.trainer.data.tokenizer import load_tokenizer
 from services.trainer.probe import probe_change, record_probe
 from services.trainer.progress import RunLog
@@ -70,10 +69,9 @@ def retrain(
         base = read_base_model(paths.models, base_settings.base_model)
         base_folder = paths.models / base.name
         fresh = runs.new_folder(paths.runs)
-        sources = take_snapshot(paths.datasets, fresh / "snapshot", settings.data)
+        sources = take_snapshot(paths.datasets, fresh / "snapshot")
         identity = runs.identity_of(settings, snapshot_hash(sources), base.fingerprint)
-        tokenizer = load_tokenizer(base_folder)
-        prepared = prepare(sources, fresh / "snapshot", tokenizer, settings.data, settings.recipe.max_length)
+        prepared = prepare(sources, fresh / "snapshot", base_folder, settings.data, settings.recipe.max_length)
         run, decision = runs.begin(paths.runs, fresh, identity)
         console.print(decision)
         clock.lap("data")
@@ -83,7 +81,7 @@ def retrain(
             if isinstance(ended, Interrupted):
                 run.enter("interrupted", f"at step {ended.step}")
                 return _outcome(None, run, ended.step, None, clock)
-            manifest = _publish(settings, base, run, prepared, ended, tokenizer, adapter, paths)
+            manifest = _publish(settings, base, run, prepared, ended, paths)
             clock.lap("publishing")
         except TrainingFailed as error:
             run.enter("failed", str(error))
@@ -119,25 +117,25 @@ def _train(
 
 
 def _save_rows(examples: list[Example], folder: Path) -> Path:
-    rows = ({"input_ids": example.input_ids, "labels": example.labels} for example in examples)
-    Dataset.from_list(list(rows)).save_to_disk(str(folder))
+    columns = {name: [getattr(example, name) for example in examples] for name in ("input_ids", "labels")}
+    disable_progress_bars()  # writing takes a moment; the bar that counts is the training's
+    Dataset.from_dict(columns).save_to_disk(str(folder))
     return folder
 
 
-def _publish(  # noqa: PLR0913 - what a manifest is made of
+def _publish(
     settings: TrainingSettings,
     base: BaseModel,
     run: runs.Run,
     prepared: Prepared,
     finished: Finished,
-    tokenizer: Any,
-    adapter: str,
     paths: DataPaths,
 ) -> Manifest:
-    registry = Registry(paths.registry)
+    registry, adapter = Registry(paths.registry), settings.adapter.name
+    base_folder = paths.models / base.name
     with staging(registry, adapter) as staged:
         collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
-        probe = record_probe(paths.models / base.name, staged, tokenizer, run.folder, paths.cache / "trainer")
+        probe = record_probe(base_folder, staged, load_tokenizer(base_folder), run.folder, paths.cache / "trainer")
         lineage = Lineage(
             base=BaseReference(
                 name=base.name, fingerprint=base.fingerprint, chat_template_sha256=base.chat_template_sha256

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from services.trainer.training.job import Event, Failed, Finished, Interrupted, TrainingFailed, TrainingJob
+from services.trainer.training.job import Event, Failed, Finished, Interrupted, TrainingFailed, TrainingJob, write_job
 
 
 class Worker(Protocol):
@@ -63,7 +63,7 @@ class ProcessWorker:
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
         job_file, log_file = folder / "job.json", folder / "worker.log"
-        job_file.write_bytes(msgspec.json.encode(job))
+        write_job(job_file, job)
         last: Event | None = None
         reader, writer = os.pipe()
         with os.fdopen(reader, "rb") as events, log_file.open("ab") as log:

@@ -10,7 +10,7 @@ from types import FrameType
 import msgspec
 
 from services.trainer.training.backend import choose_backend
-from services.trainer.training.job import Event, Failed, Loading, TrainingFailed, TrainingJob
+from services.trainer.training.job import Event, Failed, Loading, TrainingFailed, TrainingJob, read_job
 
 
 class EventPipe:
@@ -41,7 +41,7 @@ def main() -> int:
     pipe = EventPipe(descriptor)
     signal.signal(signal.SIGTERM, pipe.request_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides; a terminal's Ctrl-C reaches it too
-    job = msgspec.json.decode(job_file.read_bytes(), type=TrainingJob)
+    job = read_job(job_file, TrainingJob)
     try:
         choose_backend(job.recipe)(job, pipe)
     except TrainingFailed as error:

@@ -1,6 +1,7 @@
 """What the trainer and its worker process say to each other: a job file in, a line of JSON per event out."""
 
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -28,6 +29,20 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     recipe: RecipeSettings
     lora: LoraSettings
     checkpoints: CheckpointSettings
+
+
+class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
+    """What to score and where to write the result.
+
+    Attributes:
+        prompts: token ids, one list each.
+        output: a JSON file with one ``[base, adapter]`` pair of lists per prompt, in nats.
+    """
+
+    base_folder: Path
+    adapter_folder: Path
+    prompts: list[list[int]]
+    output: Path
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
@@ -94,6 +109,23 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 Event = Step | Checkpoint | Loading | Finished | Interrupted | Failed
+
+
+_Job = TypeVar("_Job")
+
+
+def write_job(file: Path, job: msgspec.Struct) -> None:
+    """Write a job for another process to read."""
+    file.write_bytes(msgspec.json.encode(job, enc_hook=str))  # paths are the only values that need the hook
+
+
+def read_job(file: Path, kind: type[_Job]) -> _Job:
+    """Read what ``write_job`` wrote."""
+    return msgspec.json.decode(file.read_bytes(), type=kind, dec_hook=_decode_path)
+
+
+def _decode_path(kind: type[Any], value: Any) -> Any:
+    return kind(value)
 
 
 class TrainingFailed(Exception):

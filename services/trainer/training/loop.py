@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from services.trainer.checkpoints import seal
@@ -15,9 +15,7 @@ from services.trainer.training.backend import Observer
 from services.trainer.training.job import Checkpoint, Finished, Interrupted, Step, TrainingFailed, TrainingJob
 
 
-def run_loop(  # noqa: PLR0913 - what differs between the backends, by name
-    job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str
-) -> None:
+def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str) -> None:
     """Train ``model``'s adapter on the job's rows, report every step, write the adapter.
 
     Raises:
@@ -26,15 +24,15 @@ def run_loop(  # noqa: PLR0913 - what differs between the backends, by name
     rows = Dataset.load_from_disk(str(job.train_rows))
     observer.loading("trainer")
     watch = _Watch(observer, _configuration(job, optimizer).output_dir)
-    trainer = SFTTrainer(
+    trainer_class = SFTTrainer if torch.cuda.is_available() else _CpuTrainer
+    trainer = trainer_class(
         model=model,
         args=_configuration(job, optimizer),
         train_dataset=rows,
         processing_class=tokenizer,
         callbacks=[watch],
     )
-    trainer.remove_callback("PrinterCallback")
-    trainer.remove_callback("ProgressCallback")
+    trainer.remove_callback(PrinterCallback)  # it would write every step a second time
     observer.loading("first step")
     try:
         output = trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
@@ -92,8 +90,10 @@ def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
         bf16=on_cuda and recipe.precision != "float32",
         use_cpu=not on_cuda,
         gradient_checkpointing=False,  # Unsloth brings its own; on a CPU memory is not the limit
-        max_length=recipe.max_length,
+        # The rows are already within max_length; given again, TRL would look for rows to cut. Packing needs the length to fill.
+        max_length=recipe.max_length if recipe.packing else None,
         packing=recipe.packing,
+        padding_free=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
         include_num_input_tokens_seen="non_padding",
@@ -104,6 +104,22 @@ def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
         disable_tqdm=True,
         dataloader_num_workers=0,
     )
+
+
+class _CpuTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed for mypy
+    """TRL 1.15 computes its loss in a Triton kernel only; on a CPU the loss is the model's own, normalised the same way."""
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
+        inputs["use_cache"] = False
+        return Trainer.compute_loss(
+            self, model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy

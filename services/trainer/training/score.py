@@ -13,19 +13,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-
-class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What to score and where to write the result.
-
-    Attributes:
-        prompts: token ids, one list each.
-        output: a JSON file with one ``[base, adapter]`` pair of lists per prompt, in nats.
-    """
-
-    base_folder: Path
-    adapter_folder: Path
-    prompts: list[list[int]]
-    output: Path
+from services.trainer.training.job import ScoreJob, read_job
 
 
 def score(base_folder: Path, adapter_folder: Path, prompts: list[list[int]]) -> list[tuple[list[float], list[float]]]:
@@ -53,7 +41,7 @@ def _logprobs(model: Any, ids: list[int]) -> list[float]:
 
 def main() -> int:
     """Score one job file."""
-    job = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=ScoreJob)
+    job = read_job(Path(sys.argv[1]), ScoreJob)
     job.output.write_bytes(msgspec.json.encode(score(job.base_folder, job.adapter_folder, job.prompts)))
     return 0
 

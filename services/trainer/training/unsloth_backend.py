@@ -1,7 +1,7 @@
 """Unsloth on a CUDA card: its own kernels and checkpointing under the same loop."""
 
-import unsloth  # noqa: F401 - first: it patches transformers, TRL and PEFT as they are imported
-import torch  # noqa: I001 - after unsloth, as unsloth asks
+import torch  # after unsloth, as unsloth asks
+import unsloth  # first: it patches transformers, TRL and PEFT as they are imported
 from unsloth import FastLanguageModel
 
 from services.trainer.training.backend import Observer

@@ -52,9 +52,13 @@ def test_what_is_published_can_be_read_by_another_user(registry: Registry) -> No
 
 
 def test_an_exception_while_staging_leaves_nothing(registry: Registry) -> None:
-    with pytest.raises(ZeroDivisionError), staging(registry, "acme") as staged:
-        write_adapter(staged)
-        raise ZeroDivisionError
+    def fail_half_way() -> None:
+        with staging(registry, "acme") as staged:
+            write_adapter(staged)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_half_way()
     assert list((registry.root / "acme").iterdir()) == []
 
 

@@ -1,0 +1,1 @@
+"""From JSONL to tokens and labels, without a model: sources -> lines -> formats -> dedupe -> split -> render."""

@@ -1,0 +1,67 @@
+"""Rows that say the same: exact copies, and copies that differ only in case, width, white space or a closing full stop.
+
+Paraphrases are kept on purpose: they are what lets a small model learn a fact (docs/decisions/0030).
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+
+import msgspec
+
+from services.trainer.data.rows import Message, Row, content_hash
+
+_CLOSING = " .!?\u3002\u2026"
+
+
+class Deduped(msgspec.Struct, frozen=True, kw_only=True):
+    """The rows that stay, in order, and the places of those that do not.
+
+    Attributes:
+        near_hashes: one per kept row: a hash of its text without case, width, white space and closing marks.
+        exact: dropped rows that are equal to an earlier one.
+        near: dropped rows that are equal to an earlier one but for those.
+        conflicts: kept rows whose question an earlier row answers differently.
+    """
+
+    rows: list[Row]
+    near_hashes: list[str]
+    exact: list[Row]
+    near: list[Row]
+    conflicts: list[Row]
+
+
+def dedupe(rows: Iterable[Row]) -> Deduped:
+    """Keep the first of each group of rows that say the same."""
+    exact_seen: set[str] = set()
+    near_seen: set[str] = set()
+    questions: set[str] = set()
+    result = Deduped(rows=[], near_hashes=[], exact=[], near=[], conflicts=[])
+    for row in rows:
+        exact, near = content_hash(row.messages), normalised_hash(row.messages)
+        if exact in exact_seen:
+            result.exact.append(row)
+            continue
+        exact_seen.add(exact)
+        if near in near_seen:
+            result.near.append(row)
+            continue
+        near_seen.add(near)
+        question = normalised_hash(row.messages[:-1])
+        if question in questions:
+            result.conflicts.append(row)
+        questions.add(question)
+        result.rows.append(row)
+        result.near_hashes.append(near)
+    return result
+
+
+def normalised_hash(messages: Iterable[Message]) -> str:
+    """A hash that ignores case, width, white space and closing marks; any other sign can carry meaning (-5, 3.5, code)."""
+    text = "\x1e".join(f"{message.role}\x1f{_normalise(message.content)}" for message in messages)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _normalise(text: str) -> str:
+    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return folded.rstrip(_CLOSING) or folded  # a row of closing marks alone is told apart by them

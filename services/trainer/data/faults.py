@@ -1,0 +1,55 @@
+"""What is wrong with the rows: every fault in one report, each with its place and remedy, never with content."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import msgspec
+
+SHOWN_PER_FILE = 50
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One fault.
+
+    Attributes:
+        file: relative to the datasets folder; empty where the fault is about all rows.
+        line: counted from 1; 0 where the fault is about the file.
+        field: such as ``messages[2].role``; empty where the fault is about the line.
+        reason: what is wrong.
+        remedy: what to do about it.
+    """
+
+    file: str
+    line: int = 0
+    field: str = ""
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        parts = [part for part in (place, self.field) if part]
+        return ": ".join([*parts, f"{self.reason}. {self.remedy}"])
+
+
+class DataRefused(Exception):
+    """The rows are not fit to train on; ``str()`` is the whole report."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        """Carry every fault, in order of file and line."""
+        self.faults = tuple(faults)
+        super().__init__(_describe(self.faults))
+
+
+def _describe(faults: tuple[Fault, ...]) -> str:
+    shown: Counter[str] = Counter()
+    lines = [f"the data was refused: {len(faults)} fault{'s' if len(faults) != 1 else ''}"]
+    for fault in faults:
+        shown[fault.file] += 1
+        if shown[fault.file] <= SHOWN_PER_FILE:
+            lines.append(f"  {fault}")
+    lines += [
+        f"  {file}: {count - SHOWN_PER_FILE} more faults (check-data --json lists all)"
+        for file, count in shown.items()
+        if count > SHOWN_PER_FILE
+    ]
+    return "\n".join(lines)

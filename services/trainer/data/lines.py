@@ -1,0 +1,107 @@
+"""From bytes to JSON objects, line by line, within bounded memory."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from services.trainer.data.faults import Fault
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_objects(path: Path, name: str, *, max_line_bytes: int) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
+    """Yield ``(line, object)`` for each good line and a ``Fault`` for each bad one; blank lines are passed over."""
+    with path.open("rb") as stream:
+        for number, line in enumerate(_bounded_lines(stream, max_line_bytes), start=1):
+            if line is None:
+                yield Fault(
+                    file=name,
+                    line=number,
+                    reason=f"the line is over {max_line_bytes} bytes",
+                    remedy="Write one JSON object per line, or raise data.max_line_bytes",
+                )
+            elif line.strip():
+                yield _decode(line, name, number)
+
+
+def _bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes | None]:
+    """Lines without their end; None for one over ``limit`` bytes, which is skipped without being held."""
+    while piece := stream.readline(limit + 1):
+        if len(piece) <= limit or piece.endswith(b"\n"):
+            yield piece
+            continue
+        while piece and not piece.endswith(b"\n"):
+            piece = stream.readline(limit + 1)
+        yield None
+
+
+def _decode(line: bytes, name: str, number: int) -> tuple[int, dict[str, Any]] | Fault:
+    try:
+        value = _parse(_text(line), cut_off=not line.endswith(b"\n"))
+    except _Bad as bad:
+        return Fault(file=name, line=number, reason=bad.reason, remedy=bad.remedy)
+    return number, value
+
+
+class _Bad(Exception):
+    """A line that cannot be used."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+def _text(line: bytes) -> str:
+    if line.startswith(_BOM):
+        raise _Bad("begins with a byte order mark", "Save the file as UTF-8 without BOM")
+    if b"\0" in line:
+        raise _Bad("holds a NUL byte", "Remove it; a file in UTF-16 must be saved as UTF-8")
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _Bad(f"is not UTF-8 at byte {error.start + 1} of the line", "Save the file as UTF-8") from None
+
+
+def _parse(text: str, *, cut_off: bool) -> dict[str, Any]:
+    try:
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except RecursionError:
+        raise _Bad("is nested too deeply", "Flatten it") from None
+    except ValueError as error:
+        where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+        if cut_off:
+            raise _Bad(f"is cut off or not JSON{where}", "The last line is incomplete: write the file again") from None
+        raise _Bad(f"is not JSON{where}", "Write one JSON object per line") from None
+    if not isinstance(value, dict):
+        raise _Bad("is not a JSON object", 'Write one object per line, such as {"prompt": ..., "completion": ...}')
+    if "\\u" in text:
+        # Only an escape can bring these in: the bytes were checked.
+        if any("\ud800" <= character <= "\udfff" for inner in _strings(value) for character in inner):
+            raise _Bad("holds half of a surrogate pair", "Write the character itself, or both halves of its escape")
+        if any("\0" in inner for inner in _strings(value)):
+            raise _Bad("holds a NUL character", "Remove it")
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Bad("has the same key twice in one object", "Keep one of them")
+    return found
+
+
+def _no_constant(_name: str) -> None:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield key
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)

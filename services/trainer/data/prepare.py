@@ -1,0 +1,158 @@
+"""The whole way from files to examples, and the refusals that need all rows to be known."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from services.trainer.data.dedupe import Deduped, dedupe
+from services.trainer.data.faults import DataRefused, Fault
+from services.trainer.data.formats import Unfit, detect, parse
+from services.trainer.data.lines import read_objects
+from services.trainer.data.render import Renderer
+from services.trainer.data.report import DataReport, FileReport
+from services.trainer.data.rows import Example, Format, Row
+from services.trainer.data.settings import DataSettings
+from services.trainer.data.sources import SourceFile, take_snapshot
+from services.trainer.data.split import in_holdout
+from services.trainer.data.tokenizer import load_tokenizer, stop_ids
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that training needs to know about the rows."""
+
+    train: list[Example]
+    holdout: list[Example]
+    report: DataReport
+
+
+def check_data(datasets: Path, base_folder: Path, settings: DataSettings, max_length: int) -> DataReport:
+    """Check the rows as a retrain would, without keeping a copy.
+
+    Raises:
+        DataRefused: with every fault.
+    """
+    with tempfile.TemporaryDirectory(prefix="whetstone-check-") as scratch:
+        snapshot = Path(scratch, "snapshot")
+        return prepare(take_snapshot(datasets, snapshot), snapshot, base_folder, settings, max_length).report
+
+
+def prepare(
+    sources: tuple[SourceFile, ...], snapshot: Path, base_folder: Path, settings: DataSettings, max_length: int
+) -> Prepared:
+    """Read, check, drop, split, render.
+
+    Args:
+        sources: the snapshot's files.
+        snapshot: where they lie.
+        base_folder: the base model, of which only the tokenizer is loaded.
+        settings: what is accepted.
+        max_length: tokens; longer rows are dropped.
+
+    Raises:
+        DataRefused: with every fault.
+    """
+    reports = {source.name: FileReport(file=source.name, sha256=source.sha256, size=source.size) for source in sources}
+    rows, faults = _read_all(snapshot, reports, settings)
+    if faults and not rows:
+        raise DataRefused(faults)
+    tokenizer = load_tokenizer(base_folder)
+    renderer = Renderer(tokenizer, stop_ids(tokenizer, base_folder), learn_all=settings.loss == "all")
+    faults += [fault for row in rows if (fault := renderer.spelled_special_token(row)) is not None]
+    if faults:
+        raise DataRefused(sorted(faults, key=lambda fault: (fault.file, fault.line)))
+    kept = dedupe(rows)
+    train, holdout = _examples(kept, renderer, reports, settings, max_length)
+    report = _report(list(reports.values()), kept, train, max_length)
+    _refuse_as_a_whole(report, settings)
+    return Prepared(train=train, holdout=holdout, report=report)
+
+
+def read_rows(path: Path, name: str, *, max_line_bytes: int) -> Iterator[Row | Fault]:
+    """Every row of one file, or what is wrong with it. A file holds one format."""
+    first: Format | None = None
+    for item in read_objects(path, name, max_line_bytes=max_line_bytes):
+        if isinstance(item, Fault):
+            yield item
+            continue
+        line, value = item
+        try:
+            kind = detect(value, in_file=first)
+            first = kind
+            yield Row(messages=parse(value, kind), file=name, line=line, format=kind)
+        except Unfit as unfit:
+            yield Fault(file=name, line=line, field=unfit.field, reason=unfit.reason, remedy=unfit.remedy)
+
+
+def _read_all(snapshot: Path, reports: dict[str, FileReport], settings: DataSettings) -> tuple[list[Row], list[Fault]]:
+    rows: list[Row] = []
+    faults: list[Fault] = []
+    for name, report in reports.items():
+        for item in read_rows(snapshot / name, name, max_line_bytes=settings.max_line_bytes):
+            if isinstance(item, Fault):
+                faults.append(item)
+                continue
+            report.rows += 1
+            report.format = item.format
+            rows.append(item)
+    return rows, faults
+
+
+def _examples(
+    kept: Deduped, renderer: Renderer, reports: dict[str, FileReport], settings: DataSettings, max_length: int
+) -> tuple[list[Example], list[Example]]:
+    for row in kept.exact:
+        reports[row.file].exact_duplicates += 1
+    for row in kept.near:
+        reports[row.file].near_duplicates += 1
+    train: list[Example] = []
+    holdout: list[Example] = []
+    for row, near_hash, example in zip(kept.rows, kept.near_hashes, renderer.examples(kept.rows), strict=True):
+        report = reports[row.file]
+        if len(example.input_ids) > max_length:
+            report.too_long += 1
+        elif in_holdout(near_hash, settings.holdout_share):
+            report.holdout += 1
+            holdout.append(example)
+        else:
+            report.train += 1
+            train.append(example)
+    return train, holdout
+
+
+def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_length: int) -> DataReport:
+    lengths = np.array([len(example.input_ids) for example in train] or [0])
+    return DataReport(
+        files=files,
+        rows=sum(file.rows for file in files),
+        train=len(train),
+        holdout=sum(file.holdout for file in files),
+        exact_duplicates=len(kept.exact),
+        near_duplicates=len(kept.near),
+        too_long=sum(file.too_long for file in files),
+        tokens=int(lengths.sum()),
+        supervised_tokens=sum(example.supervised for example in train),
+        length_percentiles=[int(np.percentile(lengths, share)) for share in (0, 50, 90, 99, 100)],
+        conflicts=[row.place for row in kept.conflicts],
+        max_length=max_length,
+    )
+
+
+def _refuse_as_a_whole(report: DataReport, settings: DataSettings) -> None:
+    """Refuse what no single row is to blame for."""
+    faults = []
+    distinct = report.rows - report.exact_duplicates - report.near_duplicates
+    if report.too_long > settings.max_too_long_share * distinct:
+        reason = f"{report.too_long} of {distinct} rows are over recipe.max_length = {report.max_length} tokens"
+        remedy = f"Shorten them, or raise recipe.max_length or data.max_too_long_share = {settings.max_too_long_share}"
+        faults.append(Fault(file="all rows", reason=reason, remedy=remedy))
+    if report.train < settings.min_rows:
+        reason = f"{report.train} rows are left to train on, fewer than data.min_rows = {settings.min_rows}"
+        faults.append(Fault(file="all rows", reason=reason, remedy="Add rows, or lower data.min_rows"))
+    if report.train and not report.supervised_tokens:
+        remedy = "Check data.loss and the rows' weights"
+        faults.append(Fault(file="all rows", reason="no token is learnt: every label is masked", remedy=remedy))
+    if faults:
+        raise DataRefused(faults)

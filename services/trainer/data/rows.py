@@ -1,0 +1,60 @@
+"""What a row is, whatever format it was written in."""
+
+import hashlib
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+NOT_LEARNT = -100
+TokenIds = NDArray[np.int32]
+
+Role = Literal["system", "user", "assistant"]
+Format = Literal["messages", "instruction", "conversations", "prompt"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """One turn; ``learn`` is false for an assistant's turn that OpenAI's ``weight: 0`` excludes."""
+
+    role: Role
+    content: str
+    learn: bool = True
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One conversation and where it was read."""
+
+    messages: tuple[Message, ...]
+    file: str
+    line: int
+    format: Format
+
+    @property
+    def place(self) -> str:
+        """``file:line``."""
+        return f"{self.file}:{self.line}"
+
+
+class Example(msgspec.Struct, frozen=True):
+    """One row in tokens.
+
+    Attributes:
+        input_ids: N token ids, int32.
+        labels: N ids, int32, -100 where nothing is learnt.
+        row_hash: of the row's content, in hexadecimal.
+    """
+
+    input_ids: TokenIds
+    labels: TokenIds
+    row_hash: str
+
+    @property
+    def supervised(self) -> int:
+        """How many tokens are learnt."""
+        return int((self.labels != NOT_LEARNT).sum())
+
+
+def content_hash(messages: tuple[Message, ...]) -> str:
+    """A hash that is equal exactly where roles, texts and weights are."""
+    return hashlib.sha256(msgspec.json.encode(messages)).hexdigest()
