@@ -18,7 +18,7 @@ from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
 from services.server.errors import BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
-from services.server.lifecycle import RETRY_SECONDS, Lifecycle
+from services.server.lifecycle import RETRY_SECONDS
 from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
@@ -69,7 +69,6 @@ class Answer:
 
     def __init__(
         self,
-        lifecycle: Lifecycle,
         generation: Generation,
         deltas: Deltas,
         shape: Frames | Whole,
@@ -77,21 +76,12 @@ class Answer:
         stream: bool,
         with_usage: bool,
     ) -> None:
-        self._lifecycle = lifecycle
         self._generation = generation
         self._deltas = deltas
         self._shape = shape
         self._stream = stream
         self._with_usage = with_usage
-        self._work: asyncio.Task[None] | None = None
-        self._interruption: Unavailable | None = None
         self._started = False
-
-    def interrupt(self, reason: Unavailable) -> None:
-        """End the answer with an error; see ``Lifecycle.drain``."""
-        self._interruption = reason
-        if self._work is not None:
-            self._work.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer.
@@ -100,9 +90,10 @@ class Answer:
             ServerError: before the first byte of an answer; the app's error handler writes it.
         """
         del scope
-        work = self._work = asyncio.create_task(self._run(send))
+        work = self._generation.work = asyncio.create_task(self._run(send))
         gone = asyncio.create_task(_client_gone(receive))
-        self._lifecycle.enter(self)
+        if self._generation.interruption is not None:  # it came before there was a task to cancel
+            work.cancel()
         try:
             await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -112,17 +103,16 @@ class Answer:
             gone.cancel()
             work.cancel()
             await asyncio.gather(work, gone, return_exceptions=True)
-            self._lifecycle.leave(self)
             self._generation.close()
 
     async def _settle(self, work: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send) -> None:
         """Turn the way the work ended into an outcome, and tell the client unless it left."""
         await asyncio.wait((work,))
         if work.cancelled():
-            if self._interruption is None:
+            if self._generation.interruption is None:
                 self._generation.outcome = "client_gone"
                 return
-            error: ServerError = self._interruption
+            error: ServerError = self._generation.interruption
         elif (cause := work.exception()) is None:
             return
         elif gone.done():

@@ -11,6 +11,7 @@ import structlog
 from services.server.adapters.catalogue import Lease
 from services.server.chat.usage import Tally
 from services.server.engine.protocol import Delta, Engine, Sampling
+from services.server.errors import Unavailable
 from services.server.services import Services
 
 log = structlog.get_logger(__name__)
@@ -24,6 +25,11 @@ class Generation:
         key: the caller's key's name, for the log.
         identity: the answer's id; unique.
         slots: what admission let in; given back at the end.
+
+    Attributes:
+        outcome: for the metrics and the log: ``ok``, ``client_gone`` or an error's code.
+        work: the task that answers, once there is one.
+        interruption: why the request is to end, where the server ends it.
     """
 
     def __init__(
@@ -41,6 +47,9 @@ class Generation:
         self.model = lease.model
         self.tally = Tally()
         self.outcome = "ok"
+        self.work: asyncio.Task[None] | None = None
+        self.interruption: Unavailable | None = None
+        services.lifecycle.enter(self)
 
     async def deltas(self, prompts: list[list[int]], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         """Deltas of all answers; prompt ``i``'s answers are numbered from ``i * n``. Closing it aborts the engine's work."""
@@ -84,8 +93,15 @@ class Generation:
             pumping.cancel()
             await asyncio.gather(pumping, return_exceptions=True)
 
+    def interrupt(self, reason: Unavailable) -> None:
+        """End the request with an error; see ``Lifecycle.drain``."""
+        self.interruption = reason
+        if self.work is not None:
+            self.work.cancel()
+
     def close(self) -> None:
         """Give back what the request held, and count it."""
+        self._services.lifecycle.leave(self)
         self._lease.release()
         self._services.admission.give(self._slots)
         seconds = time.monotonic() - self._began

@@ -1,12 +1,14 @@
 """The life of the process as requests see it: starting, serving, draining, failed."""
 
 import asyncio
+import contextlib
 from enum import StrEnum
 from typing import Protocol
 
 from services.server.errors import Unavailable
 
 RETRY_SECONDS = 5
+INTERRUPT_SECONDS = 5.0
 
 
 class Phase(StrEnum):
@@ -76,6 +78,7 @@ class Lifecycle:
             interrupted = len(self._running)
             for request in list(self._running):
                 request.interrupt(self.unavailable())
-            await self._idle.wait()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), INTERRUPT_SECONDS)
             return interrupted
         return 0

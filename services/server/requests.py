@@ -6,6 +6,8 @@ Key (guard) -> phase -> body -> shape -> model -> admission -> tokens -> samplin
 import asyncio
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from litestar import Request
@@ -45,7 +47,7 @@ async def answer_chat(request: ServerRequest) -> Answer:
             code="invalid_value",
         )
     generation = _begin(request, services, model, asked, route="chat", prompts=1)
-    try:
+    with _ended_by_error(generation):
         prompt = await model.renderer.chat(asked.messages)
         sampling = model.rules.for_chat(asked, room=model.engine.max_model_len - len(prompt))
         envelope = _envelope(services, generation)
@@ -55,18 +57,8 @@ async def answer_chat(request: ServerRequest) -> Answer:
             shape = ChatFrames(envelope, answers=sampling.n, top_logprobs=sampling.logprobs, with_usage=with_usage)
         else:
             shape = ChatAnswer(envelope, answers=sampling.n, top_logprobs=sampling.logprobs)
-        return Answer(
-            services.lifecycle,
-            generation,
-            generation.deltas([prompt], sampling),
-            shape,
-            stream=bool(asked.stream),
-            with_usage=with_usage,
-        )
-    except BaseException:
-        generation.outcome = "bad_request"
-        generation.close()
-        raise
+    deltas = generation.deltas([prompt], sampling)
+    return Answer(generation, deltas, shape, stream=bool(asked.stream), with_usage=with_usage)
 
 
 async def answer_completion(request: ServerRequest) -> Answer:
@@ -79,7 +71,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
     asked = decode_completion(await _body(request, services))
     given = prompts_of(asked, most=services.limits.max_prompts)
     generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
-    try:
+    with _ended_by_error(generation):
         prompts = [await model.renderer.text(prompt) for prompt in given]
         sampling = model.rules.for_completion(asked, room=model.engine.max_model_len - max(map(len, prompts)))
         echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
@@ -90,14 +82,15 @@ async def answer_completion(request: ServerRequest) -> Answer:
             shape = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
         else:
             shape = TextAnswer(envelope, choices=len(prompts) * sampling.n, logprobs=sampling.logprobs, echoes=echoes)
-        return Answer(
-            services.lifecycle,
-            generation,
-            generation.deltas(prompts, sampling),
-            shape,
-            stream=bool(asked.stream),
-            with_usage=with_usage,
-        )
+    deltas = generation.deltas(prompts, sampling)
+    return Answer(generation, deltas, shape, stream=bool(asked.stream), with_usage=with_usage)
+
+
+@contextmanager
+def _ended_by_error(generation: Generation) -> Iterator[None]:
+    """Close the generation where its request turns out to be wrong; without an error ``Answer`` closes it."""
+    try:
+        yield
     except BaseException:
         generation.outcome = "bad_request"
         generation.close()

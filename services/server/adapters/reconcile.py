@@ -124,7 +124,7 @@ class Reconciler:
             )
         except EngineDead:
             raise
-        except (RegistryError, EngineError, ProbeRefused) as error:
+        except (RegistryError, EngineError, ProbeRefused, OSError) as error:
             self._refuse(entry, number, str(error).removeprefix(f"{name}: "), signature=signature)
             return
         entry.loaded[number] = version

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class FakeTokenizer:
 
     def __init__(self) -> None:
         self.encoded = 0
+        self.gate = threading.Event()
+        self.gate.set()
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         assert options == {"tokenize": False, "add_generation_prompt": True}
@@ -53,6 +56,7 @@ class FakeTokenizer:
     def encode(self, text: str, **options: Any) -> list[int]:
         del options
         self.encoded += 1
+        assert self.gate.wait(5)
         return [ord(character) % 1000 for character in text]
 
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:

@@ -87,6 +87,24 @@ async def test_sigterm_drains(tmp_path: Path) -> None:
         assert process.engine.aborted == []
 
 
+@pytest.mark.parametrize("in_time", [True, False])
+async def test_request_without_a_token_yet_is_drained_too(tmp_path: Path, *, in_time: bool) -> None:
+    """One that is still being tokenized when the signal comes is answered, or told, like any other."""
+    async with Process(tmp_path, drain_seconds=2.0 if in_time else 0.1) as process:
+        process.engine.fake_tokenizer.gate.clear()
+        running = asyncio.create_task(process.stream())
+        await until(lambda: process.engine.fake_tokenizer.encoded)
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0.4)
+        process.engine.fake_tokenizer.gate.set()
+        if in_time:
+            assert await running == "I am tiny ."
+        else:
+            with pytest.raises(openai.InternalServerError, match="stopping"):
+                await running
+        assert await asyncio.wait_for(process.task, 5) == 0
+
+
 async def test_answer_beyond_the_drain_is_interrupted(tmp_path: Path) -> None:
     """What is still running after ``drain_seconds`` ends in an error event, and the process ends in time."""
     async with Process(tmp_path, drain_seconds=0.2) as process:
