@@ -16,7 +16,7 @@ from litestar.types import Receive, Scope, Send
 from services.server.chat.frames import DONE
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
-from services.server.errors import BadRequest, ServerError, Unavailable, unexpected
+from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
 from services.server.lifecycle import RETRY_SECONDS
 from services.server.traces import trace_of
@@ -29,8 +29,6 @@ EVENT_HEADERS = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
-
-SERVER_FAULT = 500
 
 Deltas = AsyncGenerator[list[Delta], None]
 
@@ -59,29 +57,20 @@ class Whole(Protocol):
 
 
 class Answer:
-    """An ASGI application that answers one request and then closes its generation.
+    """An ASGI application that answers one request and then closes its generation; see its two kinds below.
 
     Args:
+        generation: open.
         deltas: of the generation, not begun yet.
-        shape: ``Frames`` for a streamed answer, ``Whole`` for a plain one.
-        with_usage: whether a streamed answer ends with its usage.
     """
 
-    def __init__(
-        self,
-        generation: Generation,
-        deltas: Deltas,
-        shape: Frames | Whole,
-        *,
-        stream: bool,
-        with_usage: bool,
-    ) -> None:
+    def __init__(self, generation: Generation, deltas: Deltas) -> None:
         self._generation = generation
         self._deltas = deltas
-        self._shape = shape
-        self._stream = stream
-        self._with_usage = with_usage
         self._started = False
+
+    async def _run(self, send: Send) -> None:
+        raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer.
@@ -127,14 +116,22 @@ class Answer:
             raise error
         await send({"type": "http.response.body", "body": b"data: %b\n\n" % error.encoded(), "more_body": False})
 
-    async def _run(self, send: Send) -> None:
-        if self._stream:
-            await self._run_stream(send)
-        else:
-            await self._run_whole(send)
 
-    async def _run_stream(self, send: Send) -> None:
-        frames: Frames = self._shape  # type: ignore[assignment]  # ``stream`` says which of the two it is
+class StreamedAnswer(Answer):
+    """Server-sent events, one write per delta of the engine.
+
+    Args:
+        frames: makes the events.
+        with_usage: whether the last event before ``[DONE]`` is the usage.
+    """
+
+    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames, *, with_usage: bool) -> None:
+        super().__init__(generation, deltas)
+        self._frames = frames
+        self._with_usage = with_usage
+
+    async def _run(self, send: Send) -> None:
+        frames = self._frames
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
                 body = b"".join([frames.delta(delta) for delta in batch])
@@ -148,13 +145,24 @@ class Answer:
         usage = frames.usage(self._generation.tally.usage()) if self._with_usage else b""
         await send({"type": "http.response.body", "body": usage + DONE, "more_body": False})
 
-    async def _run_whole(self, send: Send) -> None:
-        whole: Whole = self._shape  # type: ignore[assignment]
+
+class PlainAnswer(Answer):
+    """One JSON document, once everything is generated.
+
+    Args:
+        whole: collects it.
+    """
+
+    def __init__(self, generation: Generation, deltas: Deltas, whole: Whole) -> None:
+        super().__init__(generation, deltas)
+        self._whole = whole
+
+    async def _run(self, send: Send) -> None:
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
                 for delta in batch:
-                    whole.add(delta)
-        body = whole.encode(self._generation.tally.usage())
+                    self._whole.add(delta)
+        body = self._whole.encode(self._generation.tally.usage())
         headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
         self._started = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -175,7 +183,7 @@ def translate(cause: BaseException) -> ServerError:
         )
     if isinstance(cause, EngineError):
         return ServerError(str(cause), code="engine_error")
-    return unexpected(cause)
+    return unexpected()
 
 
 async def _client_gone(receive: Receive) -> None:

@@ -9,6 +9,7 @@ from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
 from services.server.errors import (
+    SERVER_FAULT,
     BadRequest,
     BodyTooLarge,
     ErrorAnswer,
@@ -24,8 +25,6 @@ from services.server.services import Services
 from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
-
-SERVER_FAULT = 500
 
 
 def create_app(services: Services) -> ASGIApp:
@@ -63,4 +62,4 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError
         }
         return known.get(error.status_code) or BadRequest(error.detail)
     log.error("request failed", cause=type(error).__name__, trace=trace_of(error))
-    return unexpected(error)
+    return unexpected()

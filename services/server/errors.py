@@ -1,8 +1,8 @@
 """What goes wrong while serving, as a tree, and its one translation into OpenAI's error shape."""
 
-from typing import Any
-
 import msgspec
+
+SERVER_FAULT = 500  # statuses from here on are not the client's doing
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
@@ -164,12 +164,6 @@ def describe_validation(error: msgspec.ValidationError) -> BadRequest:
     )
 
 
-def unexpected(error: BaseException) -> ServerError:
+def unexpected() -> ServerError:
     """The client's view of an error nobody foresaw: nothing of its text, which may hold a prompt."""
-    del error
     return ServerError("The server had an error while processing the request; its log has the request id.")
-
-
-def is_foreseen(error: Any) -> bool:
-    """Whether the error says itself what the client may know."""
-    return isinstance(error, ServerError)

@@ -13,7 +13,7 @@ from typing import Any
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException
 
-from services.server.answer import Answer
+from services.server.answer import Answer, PlainAnswer, StreamedAnswer
 from services.server.auth import authorize_model
 from services.server.chat.frames import ChatAnswer, ChatFrames, Envelope
 from services.server.chat.schema import (
@@ -52,13 +52,11 @@ async def answer_chat(request: ServerRequest) -> Answer:
         sampling = model.rules.for_chat(asked, room=model.engine.max_model_len - len(prompt))
         envelope = _envelope(services, generation)
         with_usage = _with_usage(asked)
-        shape: ChatFrames | ChatAnswer
+        deltas = generation.deltas([prompt], sampling)
         if asked.stream:
-            shape = ChatFrames(envelope, answers=sampling.n, top_logprobs=sampling.logprobs, with_usage=with_usage)
-        else:
-            shape = ChatAnswer(envelope, answers=sampling.n, top_logprobs=sampling.logprobs)
-    deltas = generation.deltas([prompt], sampling)
-    return Answer(generation, deltas, shape, stream=bool(asked.stream), with_usage=with_usage)
+            frames = ChatFrames(envelope, answers=sampling.n, top_logprobs=sampling.logprobs, with_usage=with_usage)
+            return StreamedAnswer(generation, deltas, frames, with_usage=with_usage)
+        return PlainAnswer(generation, deltas, ChatAnswer(envelope, answers=sampling.n, top_logprobs=sampling.logprobs))
 
 
 async def answer_completion(request: ServerRequest) -> Answer:
@@ -77,13 +75,14 @@ async def answer_completion(request: ServerRequest) -> Answer:
         echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
         envelope = _envelope(services, generation)
         with_usage = _with_usage(asked)
-        shape: TextFrames | TextAnswer
+        deltas = generation.deltas(prompts, sampling)
         if asked.stream:
-            shape = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
-        else:
-            shape = TextAnswer(envelope, choices=len(prompts) * sampling.n, logprobs=sampling.logprobs, echoes=echoes)
-    deltas = generation.deltas(prompts, sampling)
-    return Answer(generation, deltas, shape, stream=bool(asked.stream), with_usage=with_usage)
+            frames = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
+            return StreamedAnswer(generation, deltas, frames, with_usage=with_usage)
+        choices = len(prompts) * sampling.n
+        return PlainAnswer(
+            generation, deltas, TextAnswer(envelope, choices=choices, logprobs=sampling.logprobs, echoes=echoes)
+        )
 
 
 @contextmanager

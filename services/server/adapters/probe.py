@@ -77,6 +77,11 @@ class Prober:
                 f"its log-probabilities are {result.error:.4f} away from the trainer's (at most {self._tolerance}; "
                 f"the base model itself is {result.base_error:.4f} away): retrain, or raise adapters.probe_tolerance if the base is as far"
             )
+        if result.error >= result.change:  # within a wide tolerance (bf16) a gentle adapter and its base look alike
+            raise ProbeRefused(
+                f"it is nearer to the base model ({result.change:.5f}) than to what was trained ({result.error:.5f}): "
+                "the engine applies little or nothing of it"
+            )
         return result
 
     async def _read_base(self, token_ids: list[int]) -> list[float]:
