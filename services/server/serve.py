@@ -119,8 +119,9 @@ async def serve(plan: Plan) -> int:
     if interrupted:
         log.warning("answers interrupted", count=interrupted)
     running.cancel()
+    stopping.cancel()
     listener.should_exit = True
-    await asyncio.gather(listening, running, stopping if stop.is_set() else asyncio.sleep(0), return_exceptions=True)
+    await asyncio.gather(listening, running, stopping, return_exceptions=True)
     if services.model is not None:
         services.model.renderer.close()
         await services.model.engine.close()

@@ -111,10 +111,8 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifes
     config = json.loads((source / "adapter_config.json").read_text())
     weights = (source / "adapter_model.safetensors").read_bytes()
     base, lora = good.base, good.lora
-    if kind == "nothing":  # names of modules that no Llama has: vLLM loads it and applies none of it
-        weights = _renamed(weights, {name: f"{name[:-5]}_nowhere" for name in lora.target_modules})
-        config["target_modules"] = [f"{name[:-5]}_nowhere" for name in lora.target_modules]
-        lora = msgspec.structs.replace(lora, target_modules=sorted(config["target_modules"]))
+    if kind == "nothing":  # q_proj and all, but below a path that no Llama has: vLLM loads it and applies none of it
+        weights = _renamed(weights, ".layers.", ".blocks.")
     elif kind == "dora":
         config["use_dora"] = True
     elif kind == "rank":
@@ -131,11 +129,8 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifes
         return publish(registry, good.adapter, staged, lineage)
 
 
-def _renamed(weights: bytes, modules: dict[str, str]) -> bytes:
-    """A safetensors file with other module names in its header."""
+def _renamed(weights: bytes, part: str, other: str) -> bytes:
+    """A safetensors file with another ``part`` in its tensors' names."""
     length = int.from_bytes(weights[:8], "little")
-    header = weights[8 : 8 + length].decode().rstrip()
-    for name, other in modules.items():
-        header = header.replace(f".{name}.", f".{other}.")
-    raw = header.encode()
-    return len(raw).to_bytes(8, "little") + raw + weights[8 + length :]
+    header = weights[8 : 8 + length].replace(part.encode(), other.encode())
+    return len(header).to_bytes(8, "little") + header + weights[8 + length :]

@@ -326,3 +326,19 @@ def test_killed_engine_ends_the_process(data: Path, versions: dict[int, Manifest
     finally:
         damaged.write_bytes(good)
         server.end()
+
+
+@pytest.mark.parametrize("seconds", [2, 9])
+def test_sigterm_while_starting_leaves_no_process(data: Path, seconds: int) -> None:
+    """However far the engine's start has come, it is abandoned at once and nothing of it is left."""
+    server = ServerProcess(data)
+    try:
+        server.wait(lambda: server.readiness.get("status") == "starting")
+        time.sleep(seconds)
+        family = server.family()
+        began = time.monotonic()
+        assert server.terminate() == 0
+        assert time.monotonic() - began < 20
+        assert [pid for pid in family if alive(pid)] == []
+    finally:
+        server.end()

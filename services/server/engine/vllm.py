@@ -3,6 +3,8 @@
 import asyncio
 import copy
 import itertools
+import multiprocessing
+import re
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -33,6 +35,8 @@ from services.server.engine.protocol import (
 from services.server.settings import EngineSettings
 
 ENGINE_EXIT_SECONDS = 10.0
+_ABANDON_SECONDS = 0.2
+_WORKER_SAID = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 LOWEST_LOGPROB = -9999.0  # JSON has no -Infinity; OpenAI's answers use this number
 
 
@@ -74,8 +78,12 @@ class VllmEngine:
             max_logprobs=max_logprobs,
             enable_log_requests=False,
         )
+        starting = asyncio.create_task(asyncio.to_thread(AsyncLLM.from_engine_args, arguments))
         try:
-            return cls(await asyncio.to_thread(AsyncLLM.from_engine_args, arguments))
+            return cls(await asyncio.shield(starting))
+        except asyncio.CancelledError:
+            await _abandon(starting)
+            raise
         except Exception as error:
             raise EngineError(f"vLLM did not start: {error}") from error
 
@@ -117,7 +125,7 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineDead("the engine died") from error
         except Exception as error:
-            raise EngineError(f"the engine refused it: {error}") from error
+            raise EngineError(f"the engine refused it: {_worker_reason(error)}") from error
         if not loaded:
             raise EngineError("the engine did not load it and gave no reason")
 
@@ -156,6 +164,16 @@ class VllmEngine:
         await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
 
 
+async def _abandon(starting: "asyncio.Task[Any]") -> None:
+    """End an engine that is still starting: vLLM's own waiting, in a thread, ends when its processes do."""
+    while not starting.done():
+        for child in multiprocessing.active_children():
+            child.terminate()
+        await asyncio.wait((starting,), timeout=_ABANDON_SECONDS)
+    if starting.exception() is None:
+        await asyncio.to_thread(starting.result().shutdown, ENGINE_EXIT_SECONDS)
+
+
 @contextmanager
 def _translated() -> Iterator[None]:
     """Turn vLLM's errors into the protocol's."""
@@ -167,6 +185,12 @@ def _translated() -> Iterator[None]:
         raise EngineDead("the engine died") from error
     except EngineGenerateError as error:
         raise EngineError(f"the engine failed on this request: {type(error.__cause__).__name__}") from error
+
+
+def _worker_reason(error: Exception) -> str:
+    """What the worker said, out of the wrapping that two processes put around it."""
+    said = _WORKER_SAID.search(str(error))
+    return said.group(1) if said else str(error)
 
 
 def _lora(adapter: EngineAdapter | None) -> Any:
