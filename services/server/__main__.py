@@ -5,7 +5,6 @@ import sys
 from datetime import UTC, datetime
 
 import msgspec
-import uvloop
 from rich.console import Console
 
 from services.base_model.errors import BaseModelError
@@ -13,8 +12,8 @@ from services.base_model.identity import BaseSettings, read_base_model
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
+from services.server.errors import StartRefused
 from services.server.keys import ALL_MODELS, KeyFile, KeysError
-from services.server.serve import Plan, StartRefused, serve, vllm_starter
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask, show
 
@@ -66,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _serve(parsed: argparse.Namespace) -> int:
+    # Imported here: the other verbs need none of it, and ``status`` is run every few seconds as a healthcheck.
+    import uvloop  # noqa: PLC0415
+
+    from services.server.serve import Plan, serve, vllm_starter  # noqa: PLC0415
+
     settings = load("server", ServerSettings, parsed.set)
     configure_logs(level=settings.server.log_level, as_json=parsed.json_logs)
     paths = DataPaths.from_environment()

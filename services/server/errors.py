@@ -5,6 +5,10 @@ import msgspec
 SERVER_FAULT = 500  # statuses from here on are not the client's doing
 
 
+class StartRefused(Exception):
+    """The server must not start like this; the message, for the operator, says the remedy."""
+
+
 class ErrorBody(msgspec.Struct, frozen=True):
     """OpenAI's error object: always all four keys."""
 

@@ -26,6 +26,7 @@ from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.engine.environment import prepare_environment
 from services.server.engine.protocol import Engine, EngineDead, Sampling
+from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
 from services.server.services import Model, Services
@@ -42,10 +43,6 @@ _FIRST_PROMPT = [0]
 _BACKLOG = 2048
 
 StartEngine = Callable[[], Awaitable[Engine]]
-
-
-class StartRefused(Exception):
-    """The server must not start like this; the message says the remedy."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from services.server.routes.health import Readiness
+from services.server.readiness import Readiness
 from services.server.settings import Listen
 
 _SECONDS = 5

@@ -103,7 +103,7 @@ class AdapterMaker:
 
 
 def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifest:
-    """Publish a copy of a good version with one thing wrong: ``nothing``, ``dora``, ``rank``, ``base`` or ``template``.
+    """Publish a copy of a good version with one thing wrong: ``nothing``, ``names``, ``dora``, ``rank``, ``base`` or ``template``.
 
     Everything else, hashes included, is in order: only the check for that one thing can find it.
     """
@@ -113,6 +113,10 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifes
     base, lora = good.base, good.lora
     if kind == "nothing":  # q_proj and all, but below a path that no Llama has: vLLM loads it and applies none of it
         weights = _renamed(weights, ".layers.", ".blocks.")
+    elif kind == "names":  # a module's own name that no Llama has: vLLM itself refuses it
+        weights = _renamed(weights, ".q_proj.", ".no_proj.")
+        config["target_modules"] = [name.replace("q_proj", "no_proj") for name in lora.target_modules]
+        lora = msgspec.structs.replace(lora, target_modules=sorted(config["target_modules"]))
     elif kind == "dora":
         config["use_dora"] = True
     elif kind == "rank":

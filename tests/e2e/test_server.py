@@ -228,6 +228,7 @@ def test_swap_under_load_mixes_nothing(server: ServerProcess, registry: Registry
 
 REASONS = {
     "nothing": "answers as the base model does",
+    "names": "no_proj",
     "dora": "DoRA",
     "rank": "max_lora_rank",
     "base": "another base model",

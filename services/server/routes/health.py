@@ -7,6 +7,7 @@ from litestar.datastructures import State
 from services.registry.layout import model_name
 from services.server.adapters.catalogue import Entry
 from services.server.lifecycle import Phase
+from services.server.readiness import AdapterReadiness, Readiness
 from services.server.requests import ServerRequest
 from services.server.services import Services
 
@@ -15,42 +16,6 @@ class Alive(msgspec.Struct, frozen=True):
     """The process answers."""
 
     status: str = "alive"
-
-
-class AdapterReadiness(msgspec.Struct, frozen=True):
-    """One adapter's state.
-
-    Attributes:
-        wanted: the version that the pointer names.
-        serving: the model name that the alias leads to.
-        loaded: pinned names that are served.
-        refused: pinned name -> reason.
-        problem: what is wrong with the adapter as a whole.
-    """
-
-    wanted: str | None
-    serving: str | None
-    loaded: list[str]
-    refused: dict[str, str]
-    problem: str | None
-
-
-class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The server's state; all but ``status`` only for callers on this machine or with a key.
-
-    Attributes:
-        status: ``ready``; ``degraded`` where it serves but something is wrong; else the phase.
-        engine: ``running``, or why it does not.
-        problems: what is wrong, for people.
-    """
-
-    status: str
-    base: str = ""
-    engine: str = ""
-    keyless: bool | None = None
-    answers_in_flight: int | None = None
-    adapters: dict[str, AdapterReadiness] | None = None
-    problems: list[str] | None = None
 
 
 @get("/livez")

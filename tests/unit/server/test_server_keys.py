@@ -11,8 +11,8 @@ import pytest
 from services.registry.pointer import promote
 from services.server import keys as keys_module
 from services.server.__main__ import main
+from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
-from services.server.serve import StartRefused
 from tests.unit.server.fakes import BASE, Server, publish_version
 
 BODY = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}

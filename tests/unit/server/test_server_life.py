@@ -15,7 +15,8 @@ from services.common.settings import load
 from services.registry.layout import Registry
 from services.registry.pointer import promote
 from services.server.engine.protocol import Engine, EngineError
-from services.server.serve import Plan, StartRefused, serve
+from services.server.errors import StartRefused
+from services.server.serve import Plan, serve
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask
 from tests.unit.server.fakes import BASE, FakeEngine, plan, publish_version, until
