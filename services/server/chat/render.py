@@ -122,4 +122,6 @@ def _text(message: Message, where: str) -> str:
                 param=f"{where}.content[{number}].type",
                 code="unsupported_value",
             )
-    return "\n".join(part.text or "" for part in message.content)  # as vLLM joins the parts for a text template
+    return "".join(
+        part.text or "" for part in message.content
+    )  # as the trainer joins them, and templates that know parts

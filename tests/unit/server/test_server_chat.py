@@ -100,7 +100,7 @@ async def test_developer_speaks_as_system_and_parts_are_joined(server: Server) -
     """The template gets roles and texts it knows."""
     parts = [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]
     await server.chat(messages=[{"role": "developer", "content": "rules"}, {"role": "user", "content": parts}])
-    assert "".join(map(chr, server.engine.prompts[-1])) == "system:rules\nuser:one\ntwo\nassistant:"
+    assert "".join(map(chr, server.engine.prompts[-1])) == "system:rules\nuser:onetwo\nassistant:"
 
 
 async def test_sampling_reaches_the_engine(server: Server) -> None:
