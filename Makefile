@@ -16,15 +16,21 @@ ROWS ?= 3
 ROW ?=
 NAME ?=
 MODELS ?=
-PYTHON ?= python3.11
+PYTHON ?= python3
+
+# Containers run as the operator, or as 10001 where the operator is root.
+WHETSTONE_UID ?= $(shell id -u | sed 's/^0$$/10001/')
+WHETSTONE_GID ?= $(shell id -g | sed 's/^0$$/10001/')
+WHETSTONE_DATA_DIR ?= ./data
+export WHETSTONE_UID WHETSTONE_GID WHETSTONE_DATA_DIR
 
 COMPOSE := docker compose -f compose.yaml $(if $(filter cpu,$(PROFILE)),-f compose.cpu.yaml)
 TRAINER := $(COMPOSE) run --rm trainer
-REGISTRY := $(COMPOSE) run --rm --entrypoint "python -m services.registry" trainer
+REGISTRY := $(COMPOSE) run --rm registry
 SETTINGS := $(foreach item,$(SET),--set $(item))
 WHICH := $(if $(ADAPTER),--adapter $(ADAPTER))
 
-.PHONY: help demo test fast lint format preflight build model up down logs status check-data preview retrain \
+.PHONY: help demo test fast lint format preflight folders build model up down logs status check-data preview retrain \
         versions promote rollback verify key keys lock clean
 
 help: ## list the commands
@@ -52,18 +58,22 @@ format: .venv/.ready ## format the code
 	.venv/bin/ruff check --fix .
 
 .venv/.ready: images/requirements/dev.txt
-	$(PYTHON) -m venv .venv
+	python3.11 -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/requirements/dev.txt
 	touch $@
 
 ##@ The appliance
 preflight: ## check this machine for what `make up` needs; changes nothing
-	@$(PYTHON) tools/preflight.py $(if $(filter cpu,$(PROFILE)),--cpu)
+	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
-build: ## build both images
+folders: ## make the folders below data/ that the containers mount
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models runs registry keys cache/server cache/trainer)
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models runs registry keys cache/server cache/trainer)
+
+build: folders ## build both images
 	$(COMPOSE) --profile train build
 
-model: ## fetch the base model of config/base.toml into data/models (the only step with a network)
+model: folders ## fetch the base model of config/base.toml into data/models (the only step with a network)
 	$(COMPOSE) run --rm model
 
 up: preflight ## start the server

@@ -1,0 +1,197 @@
+"""Four formats become the same messages; copies go, paraphrases stay; a row's side of the split is its own."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.trainer.data.dedupe import dedupe
+from services.trainer.data.formats import detect, parse
+from services.trainer.data.prepare import prepare
+from services.trainer.data.render import Renderer
+from services.trainer.data.rows import NOT_LEARNT, Message, Row
+from services.trainer.data.settings import DataSettings
+from services.trainer.data.sources import take_snapshot
+from services.trainer.data.split import in_holdout
+from tests.support.tokenizers import CHATML, ENDS, FORGETFUL, GEMMA, LLAMA, byte_tokenizer, save_base
+
+PAIR = (Message("user", "노루담은 언제 생겼나요?"), Message("assistant", "1963년입니다. 🪨"))
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="<>\0"), min_size=1, max_size=40).filter(str.strip)
+
+
+def row(*messages: Message, line: int = 1) -> Row:
+    return Row(messages=messages, file="a.jsonl", line=line, format="messages")
+
+
+def pair(question: str, answer: str, line: int = 1) -> Row:
+    return row(Message("user", question), Message("assistant", answer), line=line)
+
+
+@pytest.mark.parametrize(
+    ("value", "messages"),
+    [
+        ({"instruction": PAIR[0].content, "output": PAIR[1].content}, PAIR),
+        (
+            {"instruction": "Translate", "input": "Stein", "output": "stone", "system": "Be short."},
+            (Message("system", "Be short."), Message("user", "Translate\n\nStein"), Message("assistant", "stone")),
+        ),
+        (
+            {"instruction": "a", "input": "", "system": None, "output": "b"},
+            (Message("user", "a"), Message("assistant", "b")),
+        ),
+        ({"prompt": PAIR[0].content, "completion": PAIR[1].content, "id": 7}, PAIR),
+        (
+            {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
+            (Message("user", "a", learn=False), Message("assistant", "b")),
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "developer", "content": "s"},
+                    {"role": "user", "content": [{"type": "text", "text": "a"}]},
+                    {"role": "assistant", "content": "b"},
+                ]
+            },
+            (Message("system", "s"), Message("user", "a"), Message("assistant", "b")),
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+            (Message("user", "a"), Message("assistant", "b")),
+        ),
+    ],
+    ids=["instruction", "input and system", "empty input", "prompt", "message lists", "messages", "conversations"],
+)
+def test_each_format_becomes_messages(value: dict[str, object], messages: tuple[Message, ...]) -> None:
+    assert parse(value, detect(value, in_file=None)) == messages
+
+
+def test_copies_go_and_paraphrases_and_signs_stay() -> None:
+    rows = [
+        pair("What is -5 + 3?", "-2", 1),
+        pair("What is -5 + 3?", "-2", 2),
+        pair("what  is \uff0d5 + 3", "\uff0d2.", 3),
+        pair("What is 5 + 3?", "8", 4),
+        pair("Tell me: what is -5 + 3?", "-2", 5),
+        pair("What is -5 + 3?", "minus two", 6),
+    ]
+    kept = dedupe(rows)
+    assert [item.line for item in kept.rows] == [1, 4, 5, 6]
+    assert [item.line for item in kept.exact] == [2]
+    assert [item.line for item in kept.near] == [3]
+    assert [item.line for item in kept.conflicts] == [6]
+
+
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=30), st.randoms(use_true_random=False), st.floats(0, 0.9))
+def test_growth_and_order_never_move_a_row(pairs: list[tuple[str, str]], chance: random.Random, share: float) -> None:
+    def sides(some: list[tuple[str, str]]) -> dict[str, bool]:
+        kept = dedupe(pair(question, answer) for question, answer in some)
+        return {near: in_holdout(near, share) for near in kept.near_hashes}
+
+    shuffled = list(pairs)
+    chance.shuffle(shuffled)
+    everything = sides(shuffled)
+    assert sides(pairs) == everything
+    assert sides(pairs[: len(pairs) // 2]).items() <= everything.items()
+
+
+def test_the_holdout_has_about_its_share_and_grows_by_adding() -> None:
+    hashes = dedupe(pair(f"question {index}", "x") for index in range(4000)).near_hashes
+    small = {value for value in hashes if in_holdout(value, 0.05)}
+    large = {value for value in hashes if in_holdout(value, 0.1)}
+    assert 150 < len(small) < 250
+    assert small < large
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA, GEMMA], ids=["chatml", "llama", "gemma"])
+@given(turns=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4), system=st.none() | TEXTS)
+def test_exactly_the_answers_and_their_ends_are_learnt(
+    template: str, turns: list[tuple[str, str]], system: str | None
+) -> None:
+    tokenizer = _TOKENIZERS[template]
+    messages = [Message("system", system)] if system else []
+    for question, answer in turns:
+        messages += [Message("user", question), Message("assistant", answer)]
+    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
+    [example] = renderer.examples([row(*messages)])
+    learnt = tokenizer.decode(
+        [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NOT_LEARNT]
+    )
+    trimmed = (answer if template == CHATML else answer.strip() for _, answer in turns)
+    assert learnt == "".join(text + ENDS[template] for text in trimmed)
+    assert tokenizer.decode(example.input_ids) == renderer.text(messages)
+
+
+def test_a_turn_of_weight_zero_is_read_but_not_learnt() -> None:
+    tokenizer = _TOKENIZERS[CHATML]
+    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
+    messages = (
+        Message("user", "a"),
+        Message("assistant", "wrong", learn=False),
+        Message("user", "b"),
+        Message("assistant", "right"),
+    )
+    [example] = renderer.examples([row(*messages)])
+    learnt = tokenizer.decode(
+        [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NOT_LEARNT]
+    )
+    assert learnt == "right<|im_end|>"
+
+
+def test_loss_on_all_learns_every_token() -> None:
+    tokenizer = _TOKENIZERS[CHATML]
+    [example] = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=True).examples([row(*PAIR)])
+    assert example.supervised == len(example.input_ids)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
+    tokenizer = byte_tokenizer(FORGETFUL)
+    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
+    two = (*PAIR, Message("user", "b"), Message("assistant", "c"))
+    with pytest.raises(Exception, match="rewrites earlier turns"):
+        list(renderer.examples([row(*two)]))
+    assert len(list(renderer.examples([row(*PAIR)]))) == 1
+
+
+def test_a_template_whose_answers_never_stop_is_refused() -> None:
+    renderer = Renderer(byte_tokenizer(CHATML), frozenset({99_999}), learn_all=False)
+    with pytest.raises(Exception, match="no token at which an engine stops"):
+        list(renderer.examples([row(*PAIR)]))
+
+
+def test_files_of_every_format_in_several_languages_are_counted(tmp_path: Path) -> None:
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    files: dict[str, list[dict[str, object]]] = {
+        "a.jsonl": [
+            {"prompt": "숫돌은 무엇인가요?", "completion": "칼을 가는 돌입니다."},
+            {"prompt": "שלום", "completion": "مرحبا"},
+        ],
+        "b.jsonl": [{"instruction": "Say it", "output": "🪨🔪"}, {"instruction": "Say it", "output": "🪨🔪"}],
+        "c.jsonl": [{"messages": [{"role": "user", "content": "ß"}, {"role": "assistant", "content": "Straße"}]}],
+        "d.jsonl": [],
+    }
+    for name, rows in files.items():
+        lines = (json.dumps(item, ensure_ascii=index % 2 == 0) for index, item in enumerate(rows))
+        (datasets / name).write_text("\n\n".join(lines), encoding="utf-8")
+    settings = DataSettings(
+        holdout_share=0.0, min_rows=1, max_too_long_share=0.0, max_line_bytes=4096, loss="assistant"
+    )
+    sources = take_snapshot(datasets, tmp_path / "snapshot")
+    prepared = prepare(sources, tmp_path / "snapshot", save_base(tmp_path / "base"), settings, 4096)
+    report = prepared.report
+    assert [(file.file, file.format, file.rows, file.train) for file in report.files] == [
+        ("a.jsonl", "prompt", 2, 2),
+        ("b.jsonl", "instruction", 2, 1),
+        ("c.jsonl", "messages", 1, 1),
+        ("d.jsonl", None, 0, 0),
+    ]
+    assert (report.rows, report.train, report.exact_duplicates) == (5, 4, 1)
+    assert report.tokens == sum(len(example.input_ids) for example in prepared.train)
+    assert 0 < report.supervised_tokens < report.tokens
+    assert report.length_percentiles[0] <= report.length_percentiles[2] <= report.length_percentiles[4]
+
+
+_TOKENIZERS = {template: byte_tokenizer(template) for template in (CHATML, LLAMA, GEMMA)}
