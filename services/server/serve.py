@@ -193,7 +193,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
     )
     return Model(
         engine=engine,
-        renderer=Renderer(engine.tokenizer, max_model_len=engine.max_model_len, vocabulary=engine.vocabulary),
+        renderer=Renderer(engine),
         rules=SamplingRules(settings.limits, engine.default_sampling, engine.vocabulary),
         reconciler=Reconciler(
             Registry(plan.paths.registry),

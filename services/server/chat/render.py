@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from jinja2 import TemplateError
 
 from services.server.chat.schema import Message
-from services.server.engine.protocol import Tokenizer
+from services.server.engine.protocol import Engine
 from services.server.errors import BadRequest
 
 T = TypeVar("T")
@@ -18,15 +18,14 @@ class Renderer:
     """Renders and tokenizes in one worker thread: a Hugging Face tokenizer is for one thread at a time.
 
     Args:
-        tokenizer: the base model's; never an adapter's.
-        max_model_len: tokens of prompt and answer together.
-        vocabulary: number of token ids.
+        engine: its tokenizer is the base model's, never an adapter's.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, max_model_len: int, vocabulary: int) -> None:
-        self._tokenizer = tokenizer
-        self._max_model_len = max_model_len
-        self._vocabulary = vocabulary
+    def __init__(self, engine: Engine) -> None:
+        self._tokenizer = engine.tokenizer
+        self._max_model_len = engine.max_model_len
+        self._vocabulary = engine.vocabulary
+        self._max_chars = engine.max_model_len * engine.longest_token
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     async def chat(self, messages: list[Message]) -> list[int]:
@@ -36,6 +35,7 @@ class Renderer:
             BadRequest: a message the template cannot take, or a prompt over the context.
         """
         conversation = [_plain(message, index) for index, message in enumerate(messages)]
+        self._fit_text(sum(len(message["content"]) for message in conversation), "messages")
         try:
             tokens = await self._run(lambda: self._render(conversation))
         except TemplateError as error:
@@ -56,6 +56,7 @@ class Renderer:
                     code="invalid_value",
                 )
             return self._fit(prompt, "prompt")
+        self._fit_text(len(prompt), "prompt")
         tokens = await self._run(lambda: self._tokenizer.encode(prompt))
         if not tokens:
             raise BadRequest("Invalid 'prompt': it holds no token.", param="prompt", code="invalid_value")
@@ -72,6 +73,15 @@ class Renderer:
     def _render(self, conversation: list[dict[str, Any]]) -> list[int]:
         text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         return self._tokenizer.encode(text, add_special_tokens=False)  # the template wrote them
+
+    def _fit_text(self, chars: int, param: str) -> None:
+        """Refuse what cannot fit before the one thread spends seconds on it."""
+        if chars > self._max_chars:
+            raise BadRequest(
+                f"This model's maximum context length is {self._max_model_len} tokens; your prompt has {chars} characters.",
+                param=param,
+                code="context_length_exceeded",
+            )
 
     def _fit(self, tokens: list[int], param: str) -> list[int]:
         if len(tokens) >= self._max_model_len:

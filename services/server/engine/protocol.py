@@ -117,12 +117,14 @@ class Engine(Protocol):
         tokenizer: the base model's; a copy of the server's own.
         max_model_len: tokens of prompt and answer together.
         vocabulary: number of token ids.
+        longest_token: characters of the longest token, so that a text much too long is known without tokenizing it.
         default_sampling: what the base model's generation_config.json recommends, such as ``temperature``.
     """
 
     tokenizer: Tokenizer
     max_model_len: int
     vocabulary: int
+    longest_token: int
     default_sampling: dict[str, float]
 
     def generate(

@@ -36,6 +36,7 @@ from services.server.settings import EngineSettings
 
 ENGINE_EXIT_SECONDS = 10.0
 _ABANDON_SECONDS = 0.2
+_GAVE_UP = frozenset({"abort", "error"})  # finish reasons that are none of a client's
 _WORKER_SAID = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 LOWEST_LOGPROB = -9999.0  # JSON has no -Infinity; OpenAI's answers use this number
 
@@ -50,6 +51,7 @@ class VllmEngine:
         self.tokenizer: Tokenizer = copy.deepcopy(llm.get_tokenizer())
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocabulary: int = llm.model_config.get_vocab_size()
+        self.longest_token: int = max(map(len, llm.get_tokenizer().get_vocab()))
         self.default_sampling: dict[str, float] = llm.model_config.get_diff_sampling_param()
 
     @classmethod
@@ -135,6 +137,8 @@ class VllmEngine:
             await self._llm.remove_lora(adapter.engine_id)
 
     def _delta(self, output: Any, answer: Any) -> Delta:
+        if answer.finish_reason in _GAVE_UP:
+            raise EngineError("the engine gave up on this request")
         return Delta(
             index=answer.index,
             text=answer.text,

@@ -80,6 +80,7 @@ class FakeEngine:
         self.tokenizer: Tokenizer = self.fake_tokenizer
         self.max_model_len = CONTEXT
         self.vocabulary = 1000
+        self.longest_token = 2
         self.default_sampling: dict[str, float] = {}
         self.gate = asyncio.Event()
         self.gate.set()

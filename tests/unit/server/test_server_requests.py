@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.server.fakes import BASE, Client, Server, until
+from tests.unit.server.fakes import BASE, CONTEXT, Client, Server, until
 
 CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -112,6 +112,15 @@ async def test_burst_gets_429_before_tokenizing(server: Server) -> None:
         await client.task
         assert client.status == 200
     assert (await server.ask(body=CHAT)).status == 200
+
+
+async def test_text_that_cannot_fit_is_not_tokenized(server: Server) -> None:
+    """A prompt over the context by its characters alone never reaches the one thread that tokenizes."""
+    text = "x" * (2 * CONTEXT + 1)
+    chat = await server.chat(messages=[{"role": "user", "content": text}])
+    completion = await server.ask("/v1/completions", {"model": BASE, "prompt": text})
+    assert {chat.error["code"], completion.error["code"]} == {"context_length_exceeded"}
+    assert server.engine.fake_tokenizer.encoded == 0
 
 
 async def test_more_answers_than_ever_fit(server: Server) -> None:
