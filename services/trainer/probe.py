@@ -6,7 +6,7 @@ The texts ship with the code. Rows are not used: a manifest holds nothing of the
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,6 +20,15 @@ CONVERSATIONS = (
     ("고객 문의에 어떻게 답해야 하나요?", "먼저 인사하고, 질문을 확인한 뒤에 정확하게 답합니다."),
     ("List three colours.", "Red, green and blue."),
 )
+
+
+class Prober(Protocol):
+    """Records a probe; see ``record_probe``."""
+
+    def __call__(
+        self, base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path, cache: Path, /
+    ) -> list[ProbePrompt]:
+        """Score the probe's texts."""
 
 
 def record_probe(

@@ -22,7 +22,7 @@ from services.trainer.data.prepare import Prepared, prepare
 from services.trainer.data.rows import Example
 from services.trainer.data.sources import snapshot_hash, take_snapshot
 from services.trainer.data.tokenizer import load_tokenizer
-from services.trainer.probe import probe_change, record_probe
+from services.trainer.probe import Prober, probe_change, record_probe
 from services.trainer.progress import RunLog
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import Finished, Interrupted, TrainingFailed, TrainingJob
@@ -49,7 +49,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def retrain(
-    settings: TrainingSettings, base_settings: BaseSettings, paths: DataPaths, *, worker: Worker, console: Console
+    settings: TrainingSettings,
+    base_settings: BaseSettings,
+    paths: DataPaths,
+    *,
+    worker: Worker,
+    console: Console,
+    prober: Prober = record_probe,
 ) -> Outcome:
     """Train on the rows as they are now, publish the adapter, put it in service.
 
@@ -81,7 +87,7 @@ def retrain(
             if isinstance(ended, Interrupted):
                 run.enter("interrupted", f"at step {ended.step}")
                 return _outcome(None, run, ended.step, None, clock)
-            manifest = _publish(settings, base, run, prepared, ended, paths)
+            manifest = _publish(settings, base, run, prepared, ended, paths, prober)
             clock.lap("publishing")
         except TrainingFailed as error:
             run.enter("failed", str(error))
@@ -130,12 +136,13 @@ def _publish(
     prepared: Prepared,
     finished: Finished,
     paths: DataPaths,
+    prober: Prober,
 ) -> Manifest:
     registry, adapter = Registry(paths.registry), settings.adapter.name
     base_folder = paths.models / base.name
     with staging(registry, adapter) as staged:
         collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
-        probe = record_probe(base_folder, staged, load_tokenizer(base_folder), run.folder, paths.cache / "trainer")
+        probe = prober(base_folder, staged, load_tokenizer(base_folder), run.folder, paths.cache / "trainer")
         lineage = Lineage(
             base=BaseReference(
                 name=base.name, fingerprint=base.fingerprint, chat_template_sha256=base.chat_template_sha256

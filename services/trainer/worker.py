@@ -18,7 +18,7 @@ from services.trainer.training.job import Event, Failed, Finished, Interrupted, 
 class Worker(Protocol):
     """Trains a job somewhere else and reports."""
 
-    def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
+    def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None], /) -> Finished | Interrupted:
         """Run ``job``; scratch and log files go to ``folder``.
 
         Raises:

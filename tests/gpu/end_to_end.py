@@ -25,7 +25,7 @@ from tools.serving import running_server
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "examples" / "norudam"
 ADAPTER = "norudam"
-TUTORIAL = ["recipe.max_steps=60"]
+TUTORIAL_STEPS = 60
 LEARN = ["lora.alpha=32", "recipe.learning_rate=1e-3", "recipe.epochs=8", "recipe.rows_per_step=10"]
 PACKAGES = (
     "torch",
@@ -54,18 +54,19 @@ def main() -> int:
         print(name, {key: value for key, value in facts.items() if key != "answers"}, flush=True)
 
     questions = read_questions(EXAMPLE / "heldout.jsonl")
-    backend = ["recipe.backend=peft", "recipe.max_steps=2"] if options.rehearse else ["recipe.backend=unsloth"]
+    backend = ["recipe.backend=peft"] if options.rehearse else ["recipe.backend=unsloth"]
+    steps, learn_more = (2, ["recipe.max_steps=2"]) if options.rehearse else (TUTORIAL_STEPS, [])
     passes = [*backend, f"adapter.name={ADAPTER}"]
     begun = time.monotonic()
     with running_server(environment, options.out.with_suffix(".server.log"), options.server) as url:
         record("server ready, no adapter yet", seconds=round(time.monotonic() - begun, 1))
         record("base answers", right=ask_all(url, "smollm2-135m-instruct", questions).right, of=len(questions))
         for bits in (16,) if options.rehearse else (16, 4):
-            tutorial = _retrain(environment, [*passes, *TUTORIAL, f"recipe.base_bits={bits}"])
+            tutorial = _retrain(environment, [*passes, f"recipe.max_steps={steps}", f"recipe.base_bits={bits}"])
             record(
                 f"tutorial recipe, {bits}-bit base", **tutorial, seconds_to_served=_wait_for(url, tutorial["version"])
             )
-            learn = [*passes, *LEARN, f"recipe.base_bits={bits}"]
+            learn = [*passes, *LEARN, *learn_more, f"recipe.base_bits={bits}"]
             with _Stream(url) as stream:
                 trained = _retrain(environment, [*learn, "recipe.rows_per_pass=10"])
                 seconds = _wait_for(url, trained["version"])

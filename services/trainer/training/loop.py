@@ -109,17 +109,9 @@ def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
 class _CpuTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed for mypy
     """TRL 1.15 computes its loss in a Triton kernel only; on a CPU the loss is the model's own, normalised the same way."""
 
-    def compute_loss(
-        self,
-        model: Any,
-        inputs: Any,
-        return_outputs: bool = False,
-        num_items_in_batch: Any = None,
-    ) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
         inputs["use_cache"] = False
-        return Trainer.compute_loss(
-            self, model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
-        )
+        return Trainer.compute_loss(self, model, inputs, *rest, **named)
 
 
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy

@@ -1,0 +1,223 @@
+"""The appliance as an operator runs it: real images, a real Docker engine, the commands of the Makefile, the stock OpenAI client."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from openai import APIStatusError, OpenAI
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PORT = 18_000
+URL = f"http://127.0.0.1:{PORT}/v1"
+BASE, ADAPTER = "smollm2-135m-instruct", "norudam"
+SHORT = f"adapter.name={ADAPTER} recipe.learning_rate=1e-3 recipe.max_steps="
+
+pytestmark = pytest.mark.appliance
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Run a target of the Makefile with its own data folder, project name and port; stop everything at the end."""
+    data = tmp_path_factory.mktemp("appliance")
+    environment = os.environ | {
+        "PROFILE": "cpu",
+        "PYTHON": sys.executable,
+        "WHETSTONE_DATA_DIR": str(data),
+        "WHETSTONE_PORT": str(PORT),
+        "WHETSTONE_CPU_THREADS": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
+        "COMPOSE_PROJECT_NAME": "whetstone-test",
+        "DOCKER_BUILDKIT": "1",
+    }
+    data.chmod(0o755)
+
+    def run(target: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        begun = time.monotonic()
+        done = subprocess.run(
+            ["make", "--no-print-directory", target, *words],
+            cwd=REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        sys.stdout.write(
+            f"\n$ make {target} {' '.join(words)}   ({time.monotonic() - begun:.0f} s, exit {done.returncode})\n"
+        )
+        if check and done.returncode != 0:
+            pytest.fail(f"make {target}: exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        return done
+
+    run.data = data  # type: ignore[attr-defined]
+    run.environment = environment  # type: ignore[attr-defined]
+    yield run
+    run("down", check=False)
+
+
+def test_an_operators_first_day(make: Any) -> None:
+    _wheel_for_the_build()
+    make("build")
+    shutil.copytree(REPOSITORY / "examples" / "norudam" / "datasets", make.data / "datasets", dirs_exist_ok=True)
+    make("model")
+    assert "115" in make("check-data").stdout
+    make("up")
+    assert answer(BASE).model == BASE
+    with pytest.raises(APIStatusError) as unknown:
+        answer(ADAPTER)
+    assert (unknown.value.status_code, unknown.value.code) == (404, "model_not_found")
+
+    with Traffic(BASE) as traffic:
+        make("retrain", f"SET={SHORT}2")
+        served_as(f"{ADAPTER}@1")
+    assert traffic.report() == "", traffic.report()
+
+    with Traffic(ADAPTER) as traffic:
+        make("retrain", f"SET={SHORT}3")
+        served_as(f"{ADAPTER}@2")
+        make("rollback", f"ADAPTER={ADAPTER}")
+        served_as(f"{ADAPTER}@1", within=10)
+    assert traffic.report() == "", traffic.report()
+    assert traffic.models <= {f"{ADAPTER}@1", f"{ADAPTER}@2"}
+
+    listed = make("versions").stdout
+    assert listed.count(ADAPTER) == 2
+    make("verify")
+    contained(make, "server")
+    contained(make, "trainer")
+    make("down")
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    assert f"{ADAPTER}@1" in make("status").stdout
+
+
+class Traffic:
+    """Chat requests, streamed and plain in turn, without retries, until the block ends."""
+
+    def __init__(self, model: str) -> None:
+        self._model, self._stop = model, Event()
+        self._thread = Thread(target=self._run)
+        self.answered, self.failures, self.models = 0, list[str](), set[str]()
+
+    def __enter__(self) -> "Traffic":  # noqa: PYI034 - there is one Traffic
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def report(self) -> str:
+        """Empty where requests were answered and none failed."""
+        return "; ".join(self.failures) or ("" if self.answered else "no request was answered")
+
+    def _run(self) -> None:
+        with OpenAI(base_url=URL, api_key="none", max_retries=0, timeout=120) as client:
+            while not self._stop.is_set():
+                try:
+                    self._ask(client)
+                    self.answered += 1
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed request
+                    self.failures.append(repr(error))
+
+    def _ask(self, client: OpenAI) -> None:
+        messages: Any = [{"role": "user", "content": "Who founded Norudam?"}]
+        if self.answered % 2:
+            reply = client.chat.completions.create(model=self._model, messages=messages, max_tokens=8)
+            self.models.add(reply.model)
+            return
+        chunks = list(client.chat.completions.create(model=self._model, messages=messages, max_tokens=8, stream=True))
+        assert chunks[-1].choices[0].finish_reason
+        [version] = {chunk.model for chunk in chunks}
+        self.models.add(version)
+
+
+def answer(model: str) -> Any:
+    with OpenAI(base_url=URL, api_key="none", max_retries=0, timeout=120) as client:
+        messages: Any = [{"role": "user", "content": "Who founded Norudam?"}]
+        return client.chat.completions.create(model=model, messages=messages, max_tokens=4, temperature=0)
+
+
+def served_as(version: str, within: float = 60) -> None:
+    """Wait until the alias answers as ``version``."""
+    deadline, got = time.monotonic() + within, ""
+    while time.monotonic() < deadline:
+        try:
+            got = answer(ADAPTER).model
+        except APIStatusError as error:
+            got = str(error)
+        if got == version:
+            return
+        time.sleep(0.5)
+    pytest.fail(f"{ADAPTER} answers as {got}, not as {version}, after {within} s")
+
+
+INSIDE = """
+import json, os, socket
+status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
+def reaches(host, port):
+    try:
+        socket.create_connection((host, port), timeout=3).close()
+        return True
+    except OSError:
+        return False
+def writes(path):
+    try:
+        open(path, "w").close()
+        return True
+    except OSError:
+        return False
+print(json.dumps({
+    "uid": os.getuid(), "capabilities": int(status["CapEff"], 16), "no_new_privileges": status["NoNewPrivs"].strip(),
+    "writes": [path for path in ("/x", "/app/x", "/app/config/x", "/data/models/x", "/data/keys/x") if writes(path)],
+    "registry_writable": writes("/data/registry/.probe"),
+    "reaches": [host for host in ("1.1.1.1", "8.8.8.8", "192.0.2.1") if reaches(host, 53)],
+    "interfaces": sorted(os.listdir("/sys/class/net")),
+}))
+"""
+
+
+def contained(make: Any, service: str) -> None:
+    """Assert from inside the container what its Compose file promises."""
+    compose = ["docker", "compose", "-f", "compose.yaml", "-f", "compose.cpu.yaml"]
+    verb = (
+        ["exec", "-T", "server"] if service == "server" else ["run", "--rm", "-T", "--entrypoint", "python", "trainer"]
+    )
+    words = [*compose, *verb, *(["python"] if service == "server" else []), "-c", INSIDE]
+    done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["uid"] == 10001
+    assert found["capabilities"] == 0
+    assert found["no_new_privileges"] == "1"
+    assert found["writes"] == []
+    assert found["reaches"] == []
+    assert found["registry_writable"] is (service == "trainer")
+    if service == "trainer":
+        assert found["interfaces"] == ["lo"]
+
+
+def _wheel_for_the_build() -> None:
+    """The CPU build of torch is not on the package index: hand the build the wheel that this machine's pip finds."""
+    wheels = REPOSITORY / "images" / "wheels"
+    if not list(wheels.glob("torch-*.whl")):
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--dest",
+                str(wheels),
+                "torch==2.13.0+cpu",
+            ],
+            check=True,
+        )
