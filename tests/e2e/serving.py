@@ -100,6 +100,14 @@ class ServerProcess:
         return response.status_code, response.json()
 
 
+def left_over(family: list[int], seconds: float = 5.0) -> list[int]:
+    """Which of these processes still run; they have a moment to notice that their parent is gone."""
+    end = time.monotonic() + seconds
+    while (left := [pid for pid in family if alive(pid)]) and time.monotonic() < end:
+        time.sleep(0.05)
+    return left
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that only waits for its parent's notice does not."""
     try:

@@ -18,7 +18,7 @@ from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from tests.e2e.adapters import QUESTION, AdapterMaker, publish_variant
-from tests.e2e.serving import ServerProcess, alive
+from tests.e2e.serving import ServerProcess, left_over
 
 pytestmark = pytest.mark.e2e
 
@@ -295,7 +295,7 @@ def test_sigterm_leaves_no_process(server: ServerProcess) -> None:
     assert server.terminate() == 0
     thread.join()
     assert result == [ANSWERS[2]]
-    assert [pid for pid in family if alive(pid)] == []
+    assert left_over(family) == []
 
 
 def test_killed_engine_ends_the_process(data: Path, versions: dict[int, Manifest]) -> None:
@@ -323,7 +323,7 @@ def test_killed_engine_ends_the_process(data: Path, versions: dict[int, Manifest
         with pytest.raises(openai.APIError, match="engine failed"):
             list(chunks)
         assert server.process.wait(30) == 1
-        assert [pid for pid in family if alive(pid)] == []
+        assert left_over(family) == []
     finally:
         damaged.write_bytes(good)
         server.end()
@@ -340,6 +340,6 @@ def test_sigterm_while_starting_leaves_no_process(data: Path, seconds: int) -> N
         began = time.monotonic()
         assert server.terminate() == 0
         assert time.monotonic() - began < 20
-        assert [pid for pid in family if alive(pid)] == []
+        assert left_over(family) == []
     finally:
         server.end()
