@@ -5,7 +5,8 @@
     {"conversations": [{"from": ..., "value": ...}, ...]}                   ShareGPT
     {"prompt": ..., "completion": ...}                                      texts, or lists of messages
 
-Keys beside these are the operator's own notes (ids, tags) and are passed over; keys that would change what is learnt are not.
+Each may have a ``system`` text beside. Other keys are the operator's own notes (ids, tags) and are passed over, unless
+they change what the row means: those are refused (docs/decisions/0031).
 """
 
 from collections.abc import Callable
@@ -16,7 +17,15 @@ from services.trainer.data.rows import Format, Message, Role
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _SHAREGPT: dict[str, Role] = {**_ROLES, "human": "user", "gpt": "assistant"}
-_TOOLS = frozenset({"tools", "functions", "tool_calls", "function_call", "tool_call_id"})
+_TOOLS = "tool calls cannot be trained yet"
+_MEDIA = "only text can be trained"
+_THOUGHTS = "thoughts beside an answer cannot be trained yet"
+_UNREADABLE = {
+    **dict.fromkeys(("tools", "functions", "tool_calls", "function_call", "tool_call_id"), _TOOLS),
+    **dict.fromkeys(("image", "images", "audio", "audios", "video", "videos"), _MEDIA),
+    **dict.fromkeys(("reasoning", "reasoning_content", "thinking"), _THOUGHTS),
+    "history": "earlier turns in a key of their own are not read",
+}
 
 
 class Unfit(Exception):
@@ -63,19 +72,25 @@ def parse(row: dict[str, Any], kind: Format) -> tuple[Message, ...]:
     Raises:
         Unfit: with the field and what is wrong with it.
     """
-    if tools := sorted(_TOOLS & row.keys()):
-        raise Unfit(tools[0], "tool calls cannot be trained yet", "Remove the row or its tools")
-    return _order(_PARSERS[kind](row))
+    _refuse_unreadable(row)
+    messages = _PARSERS[kind](row)
+    if row.get("system") not in (None, ""):
+        messages.insert(0, Message("system", _text(row, "system")))
+    return _order(messages)
+
+
+def _refuse_unreadable(owner: dict[str, Any], *, prefix: str = "") -> None:
+    """Refuse what would be lost without a word; an empty value, as clients write for what is not there, loses nothing."""
+    for key in sorted(_UNREADABLE.keys() & owner.keys()):
+        if owner[key] not in (None, "", [], {}):
+            raise Unfit(f"{prefix}{key}", _UNREADABLE[key], f"Remove the row, or the key {key} if the rest stands alone")
 
 
 def _instruction(row: dict[str, Any]) -> list[Message]:
     question = _text(row, "instruction")
     if row.get("input") not in (None, ""):
         question = f"{question}\n\n{_text(row, 'input')}"
-    messages = [Message("user", question), Message("assistant", _text(row, "output"))]
-    if row.get("system") not in (None, ""):
-        messages.insert(0, Message("system", _text(row, "system")))
-    return messages
+    return [Message("user", question), Message("assistant", _text(row, "output"))]
 
 
 def _messages(row: dict[str, Any]) -> list[Message]:
@@ -114,15 +129,15 @@ def _turns(
         field = f"{key}[{index}]"
         if not isinstance(turn, dict):
             raise Unfit(field, "is not an object", f'Write {{"{role_key}": ..., "{text_key}": ...}}')
-        if tools := sorted(_TOOLS & turn.keys()):
-            raise Unfit(f"{field}.{tools[0]}", "tool calls cannot be trained yet", "Remove the row or its tools")
+        _refuse_unreadable(turn, prefix=f"{field}.")
         role = turn.get(role_key)
         if not isinstance(role, str) or role not in roles:
             raise Unfit(f"{field}.{role_key}", "is not a known role", f"Use one of: {', '.join(roles)}")
         weight = turn.get("weight", 1)
         if weight not in (0, 1) or isinstance(weight, bool):
             raise Unfit(f"{field}.weight", "is neither 0 nor 1", "Use 0 to leave the turn out of the loss")
-        messages.append(Message(roles[role], _content(turn, field, text_key), learn and weight == 1))
+        learnt = roles[role] != "assistant" or (learn and weight == 1)
+        messages.append(Message(roles[role], _content(turn, field, text_key), learnt))
     return messages
 
 
@@ -159,7 +174,7 @@ def _order(messages: list[Message]) -> tuple[Message, ...]:
     if "assistant" not in roles:
         raise Unfit("", "has no assistant turn", "Add the answer that is to be learnt")
     if "system" in roles[1:]:
-        raise Unfit("", "has a system message that is not first", "Keep one system message, at the beginning")
+        raise Unfit("", "has a system message that is not first", "Keep one system message, at the beginning or as the key system")
     turns = roles[1:] if roles[0] == "system" else roles
     if turns[0] != "user":
         raise Unfit("", "does not begin with a user turn", "Begin with the question")

@@ -1,6 +1,7 @@
 """From bytes to JSON objects, line by line, within bounded memory."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -8,6 +9,8 @@ from typing import Any, BinaryIO
 from services.trainer.data.faults import Fault
 
 _BOM = b"\xef\xbb\xbf"
+_HALF = re.compile("[\ud800-\udfff]")
+_CUT_OFF = "The last line is incomplete: write the file again"
 
 
 def read_objects(path: Path, name: str, *, max_line_bytes: int) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
@@ -37,8 +40,9 @@ def _bounded_lines(stream: BinaryIO, limit: int) -> Iterator[bytes | None]:
 
 
 def _decode(line: bytes, name: str, number: int) -> tuple[int, dict[str, Any]] | Fault:
+    cut_off = not line.endswith(b"\n")
     try:
-        value = _parse(_text(line), cut_off=not line.endswith(b"\n"))
+        value = _parse(_text(line, cut_off=cut_off), cut_off=cut_off)
     except _Bad as bad:
         return Fault(file=name, line=number, reason=bad.reason, remedy=bad.remedy)
     return number, value
@@ -52,7 +56,7 @@ class _Bad(Exception):
         self.reason, self.remedy = reason, remedy
 
 
-def _text(line: bytes) -> str:
+def _text(line: bytes, *, cut_off: bool) -> str:
     if line.startswith(_BOM):
         raise _Bad("begins with a byte order mark", "Save the file as UTF-8 without BOM")
     if b"\0" in line:
@@ -60,6 +64,8 @@ def _text(line: bytes) -> str:
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError as error:
+        if cut_off and error.end == len(line):
+            raise _Bad("is cut off within a character", _CUT_OFF) from None
         raise _Bad(f"is not UTF-8 at byte {error.start + 1} of the line", "Save the file as UTF-8") from None
 
 
@@ -71,16 +77,17 @@ def _parse(text: str, *, cut_off: bool) -> dict[str, Any]:
     except ValueError as error:
         where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
         if cut_off:
-            raise _Bad(f"is cut off or not JSON{where}", "The last line is incomplete: write the file again") from None
+            raise _Bad(f"is cut off or not JSON{where}", _CUT_OFF) from None
         raise _Bad(f"is not JSON{where}", "Write one JSON object per line") from None
     if not isinstance(value, dict):
         raise _Bad("is not a JSON object", 'Write one object per line, such as {"prompt": ..., "completion": ...}')
     if "\\u" in text:
         # Only an escape can bring these in: the bytes were checked.
-        if any("\ud800" <= character <= "\udfff" for inner in _strings(value) for character in inner):
-            raise _Bad("holds half of a surrogate pair", "Write the character itself, or both halves of its escape")
-        if any("\0" in inner for inner in _strings(value)):
-            raise _Bad("holds a NUL character", "Remove it")
+        for inner in _strings(value):
+            if _HALF.search(inner):
+                raise _Bad("holds half of a surrogate pair", "Write the character itself, or both halves of its escape")
+            if "\0" in inner:
+                raise _Bad("holds a NUL character", "Remove it")
     return value
 
 
@@ -96,12 +103,14 @@ def _no_constant(_name: str) -> None:
 
 
 def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield key
-            yield from _strings(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _strings(inner)
+    """Every key and text at any depth; without recursion, since JSON may be nested deeper than Python's stack."""
+    waiting = [value]
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, dict):
+            yield from inner
+            waiting += inner.values()
+        elif isinstance(inner, list):
+            waiting += inner

@@ -15,7 +15,7 @@ Format = Literal["messages", "instruction", "conversations", "prompt"]
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn; ``learn`` is false for an assistant's turn that OpenAI's ``weight: 0`` excludes."""
+    """One turn; ``learn`` is false for an assistant's turn that ``weight: 0`` or its place in a ``prompt`` excludes."""
 
     role: Role
     content: str

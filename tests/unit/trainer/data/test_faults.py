@@ -82,7 +82,7 @@ BAD_LINES = {
         chat(("user", [{"type": "image_url"}]), ("assistant", "x")),
         "messages[0].content[0]: is not a text part",
     ),
-    "tools": (line({"messages": [], "tools": []}), "tools: tool calls cannot be trained yet"),
+    "tools": (line({"messages": [], "tools": [{}]}), "tools: tool calls cannot be trained yet"),
     "a weight": (
         line({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x", "weight": 2}]}),
         "messages[1].weight: is neither 0 nor 1",

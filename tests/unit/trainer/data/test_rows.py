@@ -45,7 +45,7 @@ def pair(question: str, answer: str, line: int = 1) -> Row:
         ({"prompt": PAIR[0].content, "completion": PAIR[1].content, "id": 7}, PAIR),
         (
             {"prompt": [{"role": "user", "content": "a"}], "completion": [{"role": "assistant", "content": "b"}]},
-            (Message("user", "a", learn=False), Message("assistant", "b")),
+            (Message("user", "a"), Message("assistant", "b")),
         ),
         (
             {
