@@ -1,6 +1,7 @@
 """A tokenizer made in code: every byte is a token, turns are written by one of three real templates."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,18 @@ FORGETFUL = (
     "{% for m in messages %}{% if m['role'] == 'user' or loop.last %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}"
     "<|im_end|>\n{% endif %}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-ENDS = {CHATML: "<|im_end|>", LLAMA: "<|eot_id|>", GEMMA: "<end_of_turn>", FORGETFUL: "<|im_end|>"}
+# As Gemma 2 does with system messages.
+STRICT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system: ' + messages[0]['content']) }}{% endif %}"
+    + CHATML
+)
+ENDS = {
+    CHATML: "<|im_end|>",
+    LLAMA: "<|eot_id|>",
+    GEMMA: "<end_of_turn>",
+    FORGETFUL: "<|im_end|>",
+    STRICT: "<|im_end|>",
+}
 SPECIAL = [
     "<|im_start|>",
     "<|im_end|>",
@@ -39,13 +51,16 @@ SPECIAL = [
 ]
 
 
-def byte_tokenizer(template: str = CHATML, *, eos: str | None = None) -> Any:
-    """A fast tokenizer whose tokens are bytes and the templates' special tokens."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    core = Tokenizer(models.BPE(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[]))
+def byte_tokenizer(
+    template: str | None = CHATML, *, eos: str | None = None, merges: Sequence[tuple[str, str]] = ()
+) -> Any:
+    """A fast tokenizer whose tokens are bytes, the ``merges`` (in the byte alphabet) and the templates' special tokens."""
+    tokens = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *("".join(pair) for pair in merges)]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=list(merges)))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
-    end = eos or ENDS[template]
+    end = eos or ENDS[template or CHATML]
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token=end, pad_token=end, additional_special_tokens=SPECIAL
     )

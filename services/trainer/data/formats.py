@@ -83,7 +83,9 @@ def _refuse_unreadable(owner: dict[str, Any], *, prefix: str = "") -> None:
     """Refuse what would be lost without a word; an empty value, as clients write for what is not there, loses nothing."""
     for key in sorted(_UNREADABLE.keys() & owner.keys()):
         if owner[key] not in (None, "", [], {}):
-            raise Unfit(f"{prefix}{key}", _UNREADABLE[key], f"Remove the row, or the key {key} if the rest stands alone")
+            raise Unfit(
+                f"{prefix}{key}", _UNREADABLE[key], f"Remove the row, or the key {key} if the rest stands alone"
+            )
 
 
 def _instruction(row: dict[str, Any]) -> list[Message]:
@@ -174,7 +176,11 @@ def _order(messages: list[Message]) -> tuple[Message, ...]:
     if "assistant" not in roles:
         raise Unfit("", "has no assistant turn", "Add the answer that is to be learnt")
     if "system" in roles[1:]:
-        raise Unfit("", "has a system message that is not first", "Keep one system message, at the beginning or as the key system")
+        raise Unfit(
+            "",
+            "has a system message that is not first",
+            "Keep one system message, at the beginning or as the key system",
+        )
     turns = roles[1:] if roles[0] == "system" else roles
     if turns[0] != "user":
         raise Unfit("", "does not begin with a user turn", "Begin with the question")

@@ -12,7 +12,7 @@ from services.trainer.data.faults import DataRefused, Fault
 from services.trainer.data.formats import Unfit, detect, parse
 from services.trainer.data.lines import read_objects
 from services.trainer.data.render import Renderer
-from services.trainer.data.report import DataReport, FileReport
+from services.trainer.data.report import MAX_PLACES, DataReport, FileReport
 from services.trainer.data.rows import Example, Format, Row
 from services.trainer.data.settings import DataSettings
 from services.trainer.data.sources import SourceFile, take_snapshot
@@ -109,9 +109,12 @@ def _examples(
         reports[row.file].near_duplicates += 1
     train: list[Example] = []
     holdout: list[Example] = []
+    faults: list[Fault] = []
     for row, near_hash, example in zip(kept.rows, kept.near_hashes, renderer.examples(kept.rows), strict=True):
         report = reports[row.file]
-        if len(example.input_ids) > max_length:
+        if isinstance(example, Fault):
+            faults.append(example)
+        elif len(example.input_ids) > max_length:
             report.too_long += 1
         elif in_holdout(near_hash, settings.holdout_share):
             report.holdout += 1
@@ -119,6 +122,8 @@ def _examples(
         else:
             report.train += 1
             train.append(example)
+    if faults:
+        raise DataRefused(faults)
     return train, holdout
 
 
@@ -135,7 +140,8 @@ def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_le
         tokens=int(lengths.sum()),
         supervised_tokens=sum(example.supervised for example in train),
         length_percentiles=[int(np.percentile(lengths, share)) for share in (0, 50, 90, 99, 100)],
-        conflicts=[row.place for row in kept.conflicts],
+        conflicts=len(kept.conflicts),
+        conflicting_rows=[row.place for row in kept.conflicts[:MAX_PLACES]],
         max_length=max_length,
     )
 

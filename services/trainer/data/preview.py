@@ -1,6 +1,9 @@
 """Rows as the base model sees them, with what is learnt marked."""
 
+import re
 import tempfile
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,11 @@ from services.trainer.data.prepare import read_rows
 from services.trainer.data.render import Renderer
 from services.trainer.data.rows import NOT_LEARNT, Example, Row
 from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import take_snapshot
+from services.trainer.data.sources import SourceFile, take_snapshot
 from services.trainer.data.tokenizer import load_tokenizer, stop_ids
+
+# What would steer the terminal, or turn round what is read on it, instead of being seen.
+_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 
 
 class PreviewedRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,25 +43,21 @@ def preview(
     with tempfile.TemporaryDirectory(prefix="whetstone-preview-") as scratch:
         snapshot = Path(scratch, "snapshot")
         sources = take_snapshot(datasets, snapshot)
-        chosen: list[Row] = []
-        for source in sources:
-            for item in read_rows(snapshot / source.name, source.name, max_line_bytes=settings.max_line_bytes):
-                place = item.place if isinstance(item, Row) else f"{item.file}:{item.line}"
-                if row is not None and place != row:
-                    continue
-                if isinstance(item, Fault):
-                    raise DataRefused([item])
-                chosen.append(item)
-                if len(chosen) == (1 if row else rows):
-                    break
-            if len(chosen) == (1 if row else rows):
-                break
-    if row is not None and not chosen:
-        raise DataRefused([Fault(file=row, reason="no such row", remedy="Write file.jsonl:line, with the line from 1")])
+        if row is None:
+            chosen = list(islice(_read(sources, snapshot, settings), max(rows, 0)))
+        else:
+            named = tuple(source for source in sources if row.startswith(f"{source.name}:"))
+            chosen = [item for item in _read(named, snapshot, settings, row) if item.place == row][:1]
+            if not chosen:
+                remedy = "Write file.jsonl:line, with the line from 1"
+                raise DataRefused([Fault(file=row, reason="no such row", remedy=remedy)])
     tokenizer = load_tokenizer(base_folder)
     renderer = Renderer(tokenizer, stop_ids(tokenizer, base_folder), learn_all=settings.loss == "all")
     if spelled := [fault for item in chosen if (fault := renderer.spelled_special_token(item)) is not None]:
         raise DataRefused(spelled)
+    examples = list(renderer.examples(chosen))
+    if faults := [example for example in examples if isinstance(example, Fault)]:
+        raise DataRefused(faults)
     return [
         PreviewedRow(
             row=item.place,
@@ -63,20 +65,36 @@ def preview(
             learnt_tokens=example.supervised,
             pieces=_pieces(tokenizer, example),
         )
-        for item, example in zip(chosen, renderer.examples(chosen), strict=True)
+        for item, example in zip(chosen, examples, strict=True)
+        if isinstance(example, Example)
     ]
+
+
+def _read(
+    sources: tuple[SourceFile, ...], snapshot: Path, settings: DataSettings, wanted: str | None = None
+) -> Iterator[Row]:
+    """Rows in order; a faulty one is refused, unless another is ``wanted``."""
+    for source in sources:
+        for item in read_rows(snapshot / source.name, source.name, max_line_bytes=settings.max_line_bytes):
+            if isinstance(item, Row):
+                yield item
+            elif wanted in (None, f"{item.file}:{item.line}"):
+                raise DataRefused([item])
 
 
 def print_preview(previewed: list[PreviewedRow], console: Console) -> None:
     """Print rows with learnt tokens in green, or in ``[[ ]]`` where there is no colour."""
+    marked = console.color_system is None or console.no_color
     for item in previewed:
-        console.rule(f"{item.row}: {item.tokens} tokens, {item.learnt_tokens} learnt", align="left")
+        title = Text(f"{item.row}: {item.tokens} tokens, {item.learnt_tokens} learnt")
+        console.rule(title, align="left")
         text = Text()
         for piece, learnt in item.pieces:
-            if learnt and console.color_system is None:
-                text.append(f"[[{piece}]]")
+            shown = _HIDDEN.sub(lambda found: ascii(found[0])[1:-1], piece)
+            if marked:
+                text.append(f"[[{shown}]]" if learnt else shown)
             else:
-                text.append(piece, style="bold green" if learnt else "dim")
+                text.append(shown, style="bold green" if learnt else "dim")
         console.print(text, soft_wrap=True)
 
 
@@ -88,10 +106,14 @@ def _pieces(tokenizer: Any, example: Example) -> list[tuple[str, bool]]:
     for token, label in zip(example.input_ids.tolist(), example.labels.tolist(), strict=True):
         learnt = label != NOT_LEARNT
         if run and learnt != learnt_now:
-            pieces.append((tokenizer.decode(run), learnt_now))
+            pieces.append((_decode(tokenizer, run), learnt_now))
             run = []
         learnt_now = learnt
         run.append(token)
     if run:
-        pieces.append((tokenizer.decode(run), learnt_now))
+        pieces.append((_decode(tokenizer, run), learnt_now))
     return pieces
+
+
+def _decode(tokenizer: Any, run: list[int]) -> str:
+    return str(tokenizer.decode(run, skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -6,22 +6,32 @@ prompt that the server would build for that turn and the end of the turn.
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from jinja2 import TemplateError
 
 from services.trainer.data.faults import DataRefused, Fault
 from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row, content_hash
 
 _BATCH = 512
-_Spans = list[tuple[int, int]]
+_Spans = list[tuple[int, int, bool]]
+_Encoded = tuple[Any, Any]
 
 
 class Renderer:
     """Renders rows with one tokenizer and its template."""
 
     def __init__(self, tokenizer: Any, stop_ids: frozenset[int], *, learn_all: bool) -> None:
-        """Render for a base model that stops at ``stop_ids``; ``learn_all`` learns the questions too."""
+        """Render for a base model that stops at ``stop_ids``; ``learn_all`` learns the questions too.
+
+        Raises:
+            DataRefused: the base model has no chat template.
+        """
+        if not tokenizer.chat_template:
+            remedy = "Use an instruct model as the base"
+            raise DataRefused([Fault(file="the base model", reason="has no chat template", remedy=remedy)])
         self._tokenizer = tokenizer
         self._stop_ids = np.array(sorted(stop_ids), dtype=np.int32)
         self._learn_all = learn_all
@@ -47,49 +57,77 @@ class Renderer:
         rendered = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
         return str(rendered)
 
-    def examples(self, rows: Sequence[Row]) -> Iterator[Example]:
-        """One example per row, in order.
+    def examples(self, rows: Sequence[Row]) -> Iterator[Example | Fault]:
+        """One example per row, in order, or why the base model's template cannot write it.
 
         Raises:
-            DataRefused: the template cannot be trained on, or not every learnt turn ends where an engine stops.
+            DataRefused: the template's answers end with no token at which an engine stops.
         """
         for start in range(0, len(rows), _BATCH):
             batch = rows[start : start + _BATCH]
-            texts, spans = zip(*(self._render(row) for row in batch), strict=True)
-            encoded = self._tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-            for row, ids, offsets, learnt in zip(
-                batch, encoded["input_ids"], encoded["offset_mapping"], spans, strict=True
-            ):
-                yield self._example(row, np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32), learnt)
+            rendered = [self._render(row) for row in batch]
+            encoded = iter(self._encode([item[0] for item in rendered if not isinstance(item, Fault)]))
+            for row, item in zip(batch, rendered, strict=True):
+                yield item if isinstance(item, Fault) else self._example(row, *item, next(encoded))
 
-    def _render(self, row: Row) -> tuple[str, _Spans]:
-        """The text of a row, and the stretches of characters that are its learnt turns."""
-        full = self.text(row.messages)
+    def _render(self, row: Row) -> tuple[str, _Spans] | Fault:
+        """The text of a row; and the stretches of characters that are its answers, and whether each is learnt."""
         spans: _Spans = []
         last = len(row.messages) - 1
-        for index, message in enumerate(row.messages):
-            if message.role != "assistant" or not message.learn:
-                continue
-            before = self.text(row.messages[:index], answer_next=True)
-            through = full if index == last else self.text(row.messages[: index + 1])
-            if not full.startswith(before) or not full.startswith(through):
-                raise DataRefused([_template_fault(row)])
-            spans.append((len(before), len(through)))
+        try:
+            full = self.text(row.messages)
+            for index, message in enumerate(row.messages):
+                if message.role != "assistant" or not (message.learn or self._learn_all):
+                    continue
+                before = self.text(row.messages[:index], answer_next=True)
+                through = full if index == last else self.text(row.messages[: index + 1])
+                if not full.startswith(before) or not full.startswith(through):
+                    return _rewritten(row)
+                spans.append((len(before), len(through), message.learn))
+        except TemplateError:
+            return _not_written(row)
         return full, spans
 
-    def _example(self, row: Row, ids: Any, offsets: Any, spans: _Spans) -> Example:
+    def _encode(self, texts: list[str]) -> list[_Encoded]:
+        """For each text N ids, and N pairs of the characters where each begins and ends."""
+        if not texts:
+            return []
+        encoded = self._tokenizer(
+            texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
+        )
+        return [
+            (np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2))
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+
+    def _example(self, row: Row, text: str, spans: _Spans, encoded: _Encoded) -> Example:
+        ids, offsets = encoded
+        begins = [begin for begin, _, _ in spans]
+        if any(((offsets[:, 0] < begin) & (offsets[:, 1] > begin)).any() for begin in begins):
+            ids, offsets = self._encode_apart(text, begins)
         learnt = np.full(len(ids), self._learn_all)
-        for start, stop in spans:
-            inside = np.flatnonzero((offsets[:, 0] >= start) & (offsets[:, 0] < stop))
-            ends = np.flatnonzero(np.isin(ids[inside], self._stop_ids))
-            if not len(ends):
-                raise DataRefused([_stop_fault(row)])
-            learnt[inside[: ends[-1] + 1]] = True  # what the template writes after the end is never generated
+        for begin, end, learn in spans:
+            inside = np.flatnonzero((offsets[:, 0] >= begin) & (offsets[:, 0] < end))
+            stops = np.flatnonzero(np.isin(ids[inside], self._stop_ids))
+            if not len(stops):
+                raise DataRefused([_endless(row)])
+            learnt[inside[: stops[-1] + 1]] = learn  # what the template writes after the end is never generated
         labels = np.where(learnt, ids, np.int32(NOT_LEARNT))
         return Example(input_ids=ids, labels=labels, row_hash=content_hash(row.messages))
 
+    def _encode_apart(self, text: str, begins: list[int]) -> _Encoded:
+        """Encode what comes before each answer by itself, as the server does.
 
-def _template_fault(row: Row) -> Fault:
+        An answer that begins with a space or a new line could otherwise share a token with the prompt's end, and the base
+        model would be trained on a prompt that no request brings.
+        """
+        edges = [0, *begins, len(text)]
+        parts = self._encode([text[edge:after] for edge, after in pairwise(edges)])
+        ids = np.concatenate([ids for ids, _ in parts])
+        return ids, np.concatenate([offsets + edge for (_, offsets), edge in zip(parts, edges[:-1], strict=True)])
+
+
+def _rewritten(row: Row) -> Fault:
     return Fault(
         file=row.file,
         line=row.line,
@@ -98,7 +136,17 @@ def _template_fault(row: Row) -> Fault:
     )
 
 
-def _stop_fault(row: Row) -> Fault:
+def _not_written(row: Row) -> Fault:
+    # Without the template's own message: it may quote the row.
+    return Fault(
+        file=row.file,
+        line=row.line,
+        reason="the base model's chat template refuses the row's roles",
+        remedy="It may know no system message: move its text into the first user turn, or use another base model",
+    )
+
+
+def _endless(row: Row) -> Fault:
     return Fault(
         file=row.file,
         line=row.line,

@@ -3,9 +3,11 @@
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from services.trainer.data.rows import Format
 
+MAX_PLACES = 1000
 _SHOWN_CONFLICTS = 10
 
 
@@ -31,7 +33,8 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
         tokens: of the rows that are trained, in one epoch.
         supervised_tokens: those of them that are learnt.
         length_percentiles: tokens per trained row: the shortest, 50%, 90%, 99%, the longest.
-        conflicts: ``file:line`` of rows whose question an earlier row answers differently.
+        conflicts: how many kept rows answer a question differently from an earlier row.
+        conflicting_rows: ``file:line`` of the first 1,000 of them: a manifest is bounded.
         max_length: the limit in tokens that was in force.
     """
 
@@ -45,38 +48,48 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     supervised_tokens: int
     length_percentiles: list[int]
-    conflicts: list[str]
+    conflicts: int
+    conflicting_rows: list[str]
     max_length: int
 
 
 def print_report(report: DataReport, console: Console) -> None:
-    """Print the report as a table and a few sentences."""
-    table = Table("file", "format", box=None, title=None)
+    """Print the report as a table and a few sentences; elsewhere than on a terminal no line is broken."""
+    table = Table(box=None)
+    table.add_column("file", overflow="fold")
+    table.add_column("format", no_wrap=True)
     for name in ("rows", "exact dup.", "near dup.", "too long", "train", "holdout"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for file in report.files:
-        counts = (file.rows, file.exact_duplicates, file.near_duplicates, file.too_long, file.train, file.holdout)
-        table.add_row(file.file, file.format or "empty", *(f"{count:,}" for count in counts))
+        table.add_row(Text(file.file), file.format or "empty", *_counts(file))
     if len(report.files) > 1:
-        total = (
-            report.rows,
-            report.exact_duplicates,
-            report.near_duplicates,
-            report.too_long,
-            report.train,
-            report.holdout,
+        table.add_row("all", "", *_counts(report), style="bold")
+    console.print(table, width=None if console.is_terminal else 10_000, crop=False)
+    _say(console, _tokens(report))
+    if report.conflicts:
+        shown = report.conflicting_rows[:_SHOWN_CONFLICTS]
+        more = f" and {report.conflicts - len(shown):,} more" if report.conflicts > len(shown) else ""
+        verb = "rows answer" if report.conflicts > 1 else "row answers"
+        _say(
+            console,
+            f"{report.conflicts:,} {verb} a question differently from an earlier row: {', '.join(shown)}{more}",
         )
-        table.add_row("all", "", *(f"{count:,}" for count in total), style="bold")
-    console.print(table)
+
+
+def _counts(of: FileReport | DataReport) -> list[str]:
+    counts = (of.rows, of.exact_duplicates, of.near_duplicates, of.too_long, of.train, of.holdout)
+    return [f"{count:,}" for count in counts]
+
+
+def _tokens(report: DataReport) -> str:
     share = report.supervised_tokens / max(report.tokens, 1)
     shortest, half, most, nearly_all, longest = report.length_percentiles
-    console.print(
+    return (
         f"{report.tokens:,} tokens to train on, {report.supervised_tokens:,} of them learnt ({share:.0%}); a row has "
         f"{shortest} to {longest} tokens (half up to {half}, 90% up to {most}, 99% up to {nearly_all}; limit {report.max_length})"
     )
-    if report.conflicts:
-        shown = ", ".join(report.conflicts[:_SHOWN_CONFLICTS])
-        more = (
-            f" and {len(report.conflicts) - _SHOWN_CONFLICTS} more" if len(report.conflicts) > _SHOWN_CONFLICTS else ""
-        )
-        console.print(f"{len(report.conflicts)} rows answer a question differently from an earlier row: {shown}{more}")
+
+
+def _say(console: Console, sentence: str) -> None:
+    # Names of files are not markup, and a log's lines are not broken.
+    console.print(sentence, markup=False, highlight=False, soft_wrap=not console.is_terminal)

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -28,22 +29,21 @@ def take_snapshot(datasets: Path, snapshot: Path) -> tuple[SourceFile, ...]:
     """Copy every ``*.jsonl`` file below ``datasets`` into ``snapshot``, hashing what is copied.
 
     Raises:
-        DataRefused: there is none, or one is a link, a pipe, a device or unreadable.
+        DataRefused: there is none, one is a link, a pipe, a device or unreadable, or the disk is full.
     """
     if not datasets.is_dir():
         raise DataRefused([Fault(file=str(datasets), reason="no such folder", remedy="Put your .jsonl files there")])
     snapshot.mkdir(parents=True)
     files: list[SourceFile] = []
     faults: list[Fault] = []
-    for path in _find(datasets):
+    for path in _find(datasets, faults):
         name = path.relative_to(datasets).as_posix()
         try:
             files.append(_copy(path, name, snapshot / name))
-        except _NotAFile as error:
-            faults.append(Fault(file=name, reason=str(error), remedy="Put a regular file in its place"))
+        except _Unusable as error:
+            faults.append(Fault(file=printable(name), reason=error.reason, remedy=error.remedy))
         except OSError as error:
-            remedy = "Make it readable for the trainer (chmod a+r)"
-            faults.append(Fault(file=name, reason=error.strerror or "cannot be read", remedy=remedy))
+            faults.append(_unreadable(name, error))
     if not files and not faults:
         faults.append(Fault(file=str(datasets), reason="holds no .jsonl file", remedy="Put at least one there"))
     if faults:
@@ -56,35 +56,72 @@ def snapshot_hash(files: tuple[SourceFile, ...]) -> str:
     return hashlib.sha256(msgspec.json.encode([(file.name, file.sha256) for file in files])).hexdigest()
 
 
-class _NotAFile(Exception):
-    """Something else than a regular file of the mount."""
+def printable(name: str) -> str:
+    """A file's name as it can be shown: what is not UTF-8 or would steer a terminal is written as an escape."""
+    escaped = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in escaped)
 
 
-def _find(folder: Path) -> Iterator[Path]:
-    """Every entry named ``*.jsonl``, whatever it is, in order of name; linked folders are not entered."""
-    for parent, folders, names in os.walk(folder, followlinks=False):
+class _Unusable(Exception):
+    """An entry that cannot be copied: the reason, the remedy."""
+
+    def __init__(self, reason: str, remedy: str = "Put a regular file in its place") -> None:
+        super().__init__(reason)
+        self.reason, self.remedy = reason, remedy
+
+
+def _unreadable(name: str, error: OSError) -> Fault:
+    reason = error.strerror or "cannot be read"
+    return Fault(file=printable(name), reason=reason, remedy="Make it readable for the trainer (chmod -R a+rX)")
+
+
+def _find(datasets: Path, faults: list[Fault]) -> Iterator[Path]:
+    """Every entry named ``*.jsonl``, whatever it is, and every linked folder, in order of name; none of those is entered.
+
+    Folders that cannot be listed become ``faults``: their rows must not be missing without a word.
+    """
+
+    def fail(error: OSError) -> None:
+        faults.append(_unreadable(os.path.relpath(error.filename, datasets), error))
+
+    for parent, folders, names in os.walk(datasets, onerror=fail):
         folders.sort()
-        here = [*names, *(name for name in folders if name.endswith(".jsonl"))]
-        yield from (Path(parent, name) for name in sorted(here) if name.endswith(".jsonl"))
+        odd = [name for name in folders if name.endswith(".jsonl") or Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in sorted([*(name for name in names if name.endswith(".jsonl")), *odd]))
+        folders[:] = [name for name in folders if name not in odd]
 
 
 def _copy(source: Path, name: str, target: Path) -> SourceFile:
     kind = source.lstat().st_mode
     if stat.S_ISLNK(kind):
-        raise _NotAFile("is a symbolic link, which could lead out of the mount")
+        raise _Unusable("is a symbolic link, which could lead out of the mount")
     if not stat.S_ISREG(kind):
-        raise _NotAFile("is not a regular file")
+        raise _Unusable("is not a regular file")
+    if printable(name) != name:
+        raise _Unusable("has a name that cannot be printed", "Rename it: UTF-8, without control characters")
     # Checked again on what was opened: the name may have been changed in between, and a pipe must not block.
     descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise _NotAFile("is not a regular file")
-        target.parent.mkdir(parents=True, exist_ok=True)
+            raise _Unusable("is not a regular file")
         digest = hashlib.sha256()
         size = 0
-        with target.open("wb") as copy:
-            while piece := stream.read(_CHUNK):
-                digest.update(piece)
-                size += len(piece)
-                copy.write(piece)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as copy:
+                for piece in _pieces(stream):
+                    digest.update(piece)
+                    size += len(piece)
+                    copy.write(piece)
+        except OSError as error:  # of writing only: the row's file is not to blame, and the next one would fail alike
+            reason = f"cannot be copied to {target.parent}: {error.strerror}"
+            raise DataRefused([Fault(file=name, reason=reason, remedy="Free space there")]) from error
     return SourceFile(name=name, size=size, sha256=digest.hexdigest())
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    try:
+        while piece := stream.read(_CHUNK):
+            yield piece
+    except OSError as error:
+        raise _Unusable(error.strerror or "cannot be read", "Check the disk that holds it") from error

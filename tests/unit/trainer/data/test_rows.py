@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from services.trainer.data.dedupe import dedupe
 from services.trainer.data.formats import detect, parse
 from services.trainer.data.prepare import prepare
-from services.trainer.data.render import Renderer
-from services.trainer.data.rows import NOT_LEARNT, Message, Row
+from services.trainer.data.rows import Message, Row
 from services.trainer.data.settings import DataSettings
 from services.trainer.data.sources import take_snapshot
 from services.trainer.data.split import in_holdout
-from tests.support.tokenizers import CHATML, ENDS, FORGETFUL, GEMMA, LLAMA, byte_tokenizer, save_base
+from tests.support.tokenizers import save_base
 
 PAIR = (Message("user", "노루담은 언제 생겼나요?"), Message("assistant", "1963년입니다. 🪨"))
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="<>\0"), min_size=1, max_size=40).filter(str.strip)
@@ -105,62 +104,6 @@ def test_the_holdout_has_about_its_share_and_grows_by_adding() -> None:
     assert small < large
 
 
-@pytest.mark.parametrize("template", [CHATML, LLAMA, GEMMA], ids=["chatml", "llama", "gemma"])
-@given(turns=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=4), system=st.none() | TEXTS)
-def test_exactly_the_answers_and_their_ends_are_learnt(
-    template: str, turns: list[tuple[str, str]], system: str | None
-) -> None:
-    tokenizer = _TOKENIZERS[template]
-    messages = [Message("system", system)] if system else []
-    for question, answer in turns:
-        messages += [Message("user", question), Message("assistant", answer)]
-    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
-    [example] = renderer.examples([row(*messages)])
-    learnt = tokenizer.decode(
-        [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NOT_LEARNT]
-    )
-    trimmed = (answer if template == CHATML else answer.strip() for _, answer in turns)
-    assert learnt == "".join(text + ENDS[template] for text in trimmed)
-    assert tokenizer.decode(example.input_ids) == renderer.text(messages)
-
-
-def test_a_turn_of_weight_zero_is_read_but_not_learnt() -> None:
-    tokenizer = _TOKENIZERS[CHATML]
-    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
-    messages = (
-        Message("user", "a"),
-        Message("assistant", "wrong", learn=False),
-        Message("user", "b"),
-        Message("assistant", "right"),
-    )
-    [example] = renderer.examples([row(*messages)])
-    learnt = tokenizer.decode(
-        [token for token, label in zip(example.input_ids, example.labels, strict=True) if label != NOT_LEARNT]
-    )
-    assert learnt == "right<|im_end|>"
-
-
-def test_loss_on_all_learns_every_token() -> None:
-    tokenizer = _TOKENIZERS[CHATML]
-    [example] = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=True).examples([row(*PAIR)])
-    assert example.supervised == len(example.input_ids)
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused() -> None:
-    tokenizer = byte_tokenizer(FORGETFUL)
-    renderer = Renderer(tokenizer, frozenset({tokenizer.eos_token_id}), learn_all=False)
-    two = (*PAIR, Message("user", "b"), Message("assistant", "c"))
-    with pytest.raises(Exception, match="rewrites earlier turns"):
-        list(renderer.examples([row(*two)]))
-    assert len(list(renderer.examples([row(*PAIR)]))) == 1
-
-
-def test_a_template_whose_answers_never_stop_is_refused() -> None:
-    renderer = Renderer(byte_tokenizer(CHATML), frozenset({99_999}), learn_all=False)
-    with pytest.raises(Exception, match="no token at which an engine stops"):
-        list(renderer.examples([row(*PAIR)]))
-
-
 def test_files_of_every_format_in_several_languages_are_counted(tmp_path: Path) -> None:
     datasets = tmp_path / "datasets"
     datasets.mkdir()
@@ -192,6 +135,3 @@ def test_files_of_every_format_in_several_languages_are_counted(tmp_path: Path) 
     assert report.tokens == sum(len(example.input_ids) for example in prepared.train)
     assert 0 < report.supervised_tokens < report.tokens
     assert report.length_percentiles[0] <= report.length_percentiles[2] <= report.length_percentiles[4]
-
-
-_TOKENIZERS = {template: byte_tokenizer(template) for template in (CHATML, LLAMA, GEMMA)}
