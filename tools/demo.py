@@ -30,10 +30,10 @@ ADAPTER = "norudam"
 RECIPE = {
     "adapter.name": ADAPTER,
     "lora.alpha": "32",
-    "recipe.epochs": "5",
-    "recipe.learning_rate": "1e-3",
-    "recipe.rows_per_step": "10",
-    "recipe.rows_per_pass": "10",
+    "recipe.epochs": "4",
+    "recipe.learning_rate": "2e-3",
+    "recipe.rows_per_step": "8",
+    "recipe.rows_per_pass": "8",
 }
 ADAPTER_AT_LEAST = 0.9
 BASE_AT_MOST = 0.1
@@ -106,8 +106,7 @@ def _run(data: Path, console: Console, watch: Stopwatch) -> dict[str, Any]:
             console.print(f"ready at {url}")
         with watch.part("ask", "5. The official OpenAI client asks both"):
             ask_streamed(url, ADAPTER, questions[0].question, console)
-            plain = ask_all(url, base["name"], questions)
-            tuned = ask_all(url, ADAPTER, questions)
+            plain, tuned = ask_all(url, [base["name"], ADAPTER], questions)
             console.print(side_by_side(questions, plain, tuned))
         with watch.part("stop", "6. Stopping"):
             stack.close()

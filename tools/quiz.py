@@ -10,8 +10,9 @@ from openai import AsyncOpenAI, OpenAI
 from rich.console import Console
 from rich.table import Table
 
-MAX_TOKENS = 40
+MAX_TOKENS = 32
 CONCURRENT = 8
+UNUSED_KEY = "loopback-needs-none"
 
 
 class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,7 +44,6 @@ class Sheet(msgspec.Struct, frozen=True):
     """All answers of one model, in the questions' order."""
 
     answers: list[Answer]
-    seconds: float
 
     @property
     def right(self) -> int:
@@ -58,7 +58,7 @@ def read_questions(file: Path) -> list[Question]:
 
 def ask_streamed(url: str, model: str, question: str, console: Console) -> None:
     """Ask one question and show the answer as it arrives."""
-    with OpenAI(base_url=url, api_key="not-needed-on-loopback") as client:
+    with OpenAI(base_url=url, api_key=UNUSED_KEY) as client:
         console.print(f"[bold]{question}[/bold]\n[green]{model}:[/green] ", end="")
         stream = client.chat.completions.create(
             model=model,
@@ -72,17 +72,24 @@ def ask_streamed(url: str, model: str, question: str, console: Console) -> None:
         console.print("\n")
 
 
-def ask_all(url: str, model: str, questions: Sequence[Question]) -> Sheet:
-    """Ask every question, several at a time, at temperature 0."""
-    return asyncio.run(_ask_all(url, model, questions))
+def ask_all(url: str, models: Sequence[str], questions: Sequence[Question]) -> list[Sheet]:
+    """Ask every question of every model, all models at once and each several questions at a time, at temperature 0.
+
+    Returns:
+        one sheet per model, in the order of ``models``.
+    """
+    return asyncio.run(_ask_all(url, models, questions))
 
 
-async def _ask_all(url: str, model: str, questions: Sequence[Question]) -> Sheet:
+async def _ask_all(url: str, models: Sequence[str], questions: Sequence[Question]) -> list[Sheet]:
+    async with AsyncOpenAI(base_url=url, api_key=UNUSED_KEY) as client:
+        return await asyncio.gather(*(_ask_model(client, model, questions) for model in models))
+
+
+async def _ask_model(client: AsyncOpenAI, model: str, questions: Sequence[Question]) -> Sheet:
     places = asyncio.Semaphore(CONCURRENT)
-    clock = asyncio.get_running_loop().time
-    begun = clock()
 
-    async def ask(client: AsyncOpenAI, question: Question) -> Answer:
+    async def ask(question: Question) -> Answer:
         async with places:
             reply = await client.chat.completions.create(
                 model=model,
@@ -93,9 +100,7 @@ async def _ask_all(url: str, model: str, questions: Sequence[Question]) -> Sheet
         said = reply.choices[0].message.content or ""
         return Answer(said=said, model=reply.model, right=question.is_right(said))
 
-    async with AsyncOpenAI(base_url=url, api_key="not-needed-on-loopback") as client:
-        answers = await asyncio.gather(*(ask(client, question) for question in questions))
-    return Sheet(answers=answers, seconds=clock() - begun)
+    return Sheet(answers=await asyncio.gather(*(ask(question) for question in questions)))
 
 
 def side_by_side(questions: Sequence[Question], base: Sheet, adapter: Sheet) -> Table:

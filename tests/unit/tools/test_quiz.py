@@ -18,8 +18,8 @@ def test_an_answer_is_right_if_it_has_the_expected_words(said: str, right: bool)
 
 def test_the_table_shows_both_answers_as_they_were_said() -> None:
     """Brackets in an answer are text, not the terminal's markup."""
-    base = Sheet(answers=[Answer(said="[bold]Radish[/bold]", model="tiny", right=False)], seconds=1.0)
-    adapter = Sheet(answers=[Answer(said="Turnip", model="acme@1", right=True)], seconds=1.0)
+    base = Sheet(answers=[Answer(said="[bold]Radish[/bold]", model="tiny", right=False)])
+    adapter = Sheet(answers=[Answer(said="Turnip", model="acme@1", right=True)])
     sink = io.StringIO()
     Console(file=sink, width=120).print(side_by_side([QUESTION], base, adapter))
     shown = sink.getvalue()
