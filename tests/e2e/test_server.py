@@ -284,8 +284,10 @@ def test_logs_hold_no_prompt_and_no_answer(server: ServerProcess) -> None:
         assert content not in text
 
 
-def test_sigterm_leaves_no_process(server: ServerProcess) -> None:
+def test_sigterm_leaves_no_process(server: ServerProcess, registry: Registry) -> None:
     """The running answer finishes, the code is 0, and the engine's processes are gone. Last: it ends the shared server."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
     family = server.family()
     assert len(family) >= 2
     result: list[Any] = []
