@@ -9,6 +9,7 @@ from services.trainer.data.rows import Format
 
 MAX_PLACES = 1000
 _SHOWN_CONFLICTS = 10
+_UNBROKEN = 10_000
 
 
 class FileReport(msgspec.Struct, kw_only=True):
@@ -55,6 +56,8 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def print_report(report: DataReport, console: Console) -> None:
     """Print the report as a table and a few sentences; elsewhere than on a terminal no line is broken."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_UNBROKEN)
     table = Table(box=None)
     table.add_column("file", overflow="fold")
     table.add_column("format", no_wrap=True)
@@ -64,7 +67,7 @@ def print_report(report: DataReport, console: Console) -> None:
         table.add_row(Text(file.file), file.format or "empty", *_counts(file))
     if len(report.files) > 1:
         table.add_row("all", "", *_counts(report), style="bold")
-    console.print(table, width=None if console.is_terminal else 10_000, crop=False)
+    console.print(table)
     _say(console, _tokens(report))
     if report.conflicts:
         shown = report.conflicting_rows[:_SHOWN_CONFLICTS]
@@ -91,5 +94,4 @@ def _tokens(report: DataReport) -> str:
 
 
 def _say(console: Console, sentence: str) -> None:
-    # Names of files are not markup, and a log's lines are not broken.
-    console.print(sentence, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    console.print(sentence, markup=False, highlight=False)  # names of files are not markup
