@@ -157,8 +157,5 @@ def _refuse_as_a_whole(report: DataReport, settings: DataSettings) -> None:
     if report.train < settings.min_rows:
         reason = f"{report.train} rows are left to train on, fewer than data.min_rows = {settings.min_rows}"
         faults.append(Fault(file="all rows", reason=reason, remedy="Add rows, or lower data.min_rows"))
-    if report.train and not report.supervised_tokens:
-        remedy = "Check data.loss and the rows' weights"
-        faults.append(Fault(file="all rows", reason="no token is learnt: every label is masked", remedy=remedy))
     if faults:
         raise DataRefused(faults)

@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.trainer.data.faults import DataRefused
@@ -11,7 +12,7 @@ from services.trainer.data.prepare import check_data
 from services.trainer.data.report import DataReport
 from services.trainer.data.settings import DataSettings
 from services.trainer.data.sources import snapshot_hash, take_snapshot
-from tests.support.tokenizers import save_base
+from tests.support.tokenizers import STRICT, save_base
 
 SETTINGS = DataSettings(holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant")
 SECRET = "Geheimnis-4711"
@@ -176,6 +177,30 @@ def test_too_few_rows_are_refused_with_the_count_and_the_setting(datasets: Path,
         holdout_share=0.0, min_rows=2, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant"
     )
     assert "1 rows are left to train on, fewer than data.min_rows = 2" in refusal(datasets, base, settings)
+
+
+def test_rows_of_which_nothing_would_be_learnt_are_refused_with_their_count(datasets: Path, base: Path) -> None:
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SECRET, "weight": 0}]
+    (datasets / "a.jsonl").write_bytes(line({"messages": turns}) * 3)
+    for loss in ("assistant", "all"):
+        report = refusal(datasets, base, msgspec.structs.replace(SETTINGS, loss=loss))
+        assert "3 faults" in report
+        assert "a.jsonl:3: has no assistant turn with weight 1" in report
+
+
+def test_a_template_that_cannot_write_the_rows_is_refused_once_with_all_of_them(datasets: Path, tmp_path: Path) -> None:
+    rows = [chat(("system", f"s {index}"), ("user", "a"), ("assistant", "x")) for index in range(3)]
+    (datasets / "a.jsonl").write_bytes(b"".join(rows) + chat(("user", "a"), ("assistant", "x")))
+    report = refusal(datasets, save_base(tmp_path / "strict", STRICT))
+    assert "3 faults" in report
+    assert "a.jsonl:3: the base model's chat template refuses the row's roles" in report
+
+
+@pytest.mark.parametrize("share", ["nan", "-0.1", "1.0", '"half"'])
+def test_a_holdout_that_is_no_share_is_refused(share: str) -> None:
+    text = f'holdout_share = {share}\nmin_rows = 1\nmax_too_long_share = 0\nmax_line_bytes = 2048\nloss = "all"'
+    with pytest.raises(msgspec.ValidationError, match=r"holdout_share"):
+        msgspec.toml.decode(text, type=DataSettings)
 
 
 def test_too_many_long_rows_are_refused_and_a_few_are_dropped(datasets: Path, base: Path) -> None:

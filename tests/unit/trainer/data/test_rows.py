@@ -96,6 +96,20 @@ def test_growth_and_order_never_move_a_row(pairs: list[tuple[str, str]], chance:
     assert sides(pairs[: len(pairs) // 2]).items() <= everything.items()
 
 
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_order_never_changes_what_is_kept_nor_how_much_is_dropped(
+    pairs: list[tuple[str, str]], chance: random.Random
+) -> None:
+    pairs = [*pairs, *pairs[::2], *((question.upper(), f" {answer}.") for question, answer in pairs[::3])]
+    shuffled = list(pairs)
+    chance.shuffle(shuffled)
+    one, two = (dedupe(pair(*item) for item in some) for some in (pairs, shuffled))
+    assert set(one.near_hashes) == set(two.near_hashes)
+    assert len(one.near_hashes) == len(set(one.near_hashes))
+    assert len(one.conflicts) == len(two.conflicts)
+    assert len(one.exact) + len(one.near) == len(two.exact) + len(two.near) == len(pairs) - len(one.rows)
+
+
 def test_the_holdout_has_about_its_share_and_grows_by_adding() -> None:
     hashes = dedupe(pair(f"question {index}", "x") for index in range(4000)).near_hashes
     small = {value for value in hashes if in_holdout(value, 0.05)}
