@@ -46,7 +46,7 @@ def main() -> int:
     options = _parser().parse_args()
     data = options.data.absolute()
     environment = _prepare(data, options.model.absolute(), rehearse=options.rehearse)
-    result: dict[str, Any] = {"machine": _machine(), "command": " ".join(sys.argv), "steps": []}
+    result: dict[str, Any] = {"machine": _machine(), "command": " ".join(["python3 -m tests.gpu.end_to_end", *sys.argv[1:]]), "steps": []}
 
     def record(name: str, **facts: Any) -> None:
         result["steps"].append({"step": name, **facts})
@@ -60,8 +60,9 @@ def main() -> int:
     begun = time.monotonic()
     with running_server(environment, options.out.with_suffix(".server.log"), options.server) as url:
         record("server ready, no adapter yet", seconds=round(time.monotonic() - begun, 1))
-        record("base answers", right=ask_all(url, "smollm2-135m-instruct", questions).right, of=len(questions))
-        for bits in (16,) if options.rehearse else (16, 4):
+        [plain] = ask_all(url, ["smollm2-135m-instruct"], questions)
+        record("base answers", right=plain.right, of=len(questions))
+        for bits in options.bits or (16, 4):
             tutorial = _retrain(environment, [*passes, f"recipe.max_steps={steps}", f"recipe.base_bits={bits}"])
             record(
                 f"tutorial recipe, {bits}-bit base", **tutorial, seconds_to_served=_wait_for(url, tutorial["version"])
@@ -77,7 +78,7 @@ def main() -> int:
                 requests_meanwhile=stream.answered,
                 requests_failed=stream.failed,
             )
-            sheet = ask_all(url, ADAPTER, questions)
+            [sheet] = ask_all(url, [ADAPTER], questions)
             answers = [answer.said for answer in sheet.answers]
             models = sorted({answer.model for answer in sheet.answers})
             record("adapter answers", bits=bits, right=sheet.right, of=len(questions), models=models, answers=answers)
@@ -202,6 +203,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path("/tmp/whetstone-gpu"), help="scratch data root")  # noqa: S108
     parser.add_argument("--out", type=Path, required=True, help="JSON file for what was found")
     parser.add_argument("--server", action="append", default=[], metavar="TABLE.KEY=VALUE", help="server settings")
+    parser.add_argument(
+        "--bits", type=int, action="append", choices=(16, 4), help="precision of the base; both if not given"
+    )
     parser.add_argument(
         "--rehearse", action="store_true", help="two steps of plain PEFT on a CPU: does the script run?"
     )

@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Registry
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
@@ -56,8 +57,8 @@ def safetensors(shapes: dict[str, tuple[int, ...]], *, fill: float = 0.5, dtype:
     return struct.pack("<Q", len(encoded)) + encoded + data
 
 
-def publish_adapter(registry: Registry, adapter: str = "acme", *, rank: int = 2, **config: object) -> Manifest:
+def publish_adapter(registry: Registry, adapter: str = "acme", *, rank: int = 2, **config: Any) -> Manifest:
     """Publish one made-up version."""
     with staging(registry, adapter) as staged:
-        write_adapter(staged, rank=rank, **config)  # type: ignore[arg-type]  # overrides of the configuration
+        write_adapter(staged, rank=rank, **config)
         return publish(registry, adapter, staged, lineage(rank=rank))

@@ -4,6 +4,7 @@ import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -108,7 +109,7 @@ def test_a_manifest_of_another_version_is_refused(registry: Registry) -> None:
         ({"target_modules": ["k_proj"]}, "disagree on rank or target modules"),
     ],
 )
-def test_what_the_engine_cannot_serve_is_refused(registry: Registry, config: dict[str, object], reason: str) -> None:
+def test_what_the_engine_cannot_serve_is_refused(registry: Registry, config: dict[str, Any], reason: str) -> None:
     publish_adapter(registry, **config)
     assert reason in refused(registry)
 

@@ -1,0 +1,114 @@
+"""Real training of the real model on a CPU: interrupted, continued, published, and loaded back by plain PEFT."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from services.registry.check import verify_version
+from services.registry.layout import Registry
+from services.registry.pointer import read_pointer
+from services.trainer.probe import probe_change
+from services.trainer.training.job import ScoreJob, write_job
+from tests.conftest import REPOSITORY, project_environment
+
+pytestmark = pytest.mark.e2e
+WORDS = [
+    "--json",
+    *("--set", "adapter.name=norudam"),
+    *("--set", "recipe.max_steps=4"),
+    *("--set", "recipe.rows_per_step=2"),
+    *("--set", "recipe.rows_per_pass=2"),
+    *("--set", "recipe.learning_rate=1e-3"),
+    *("--set", "recipe.warmup_steps=0"),
+    *("--set", "checkpoints.every_steps=1"),
+]
+EXIT_BUSY, EXIT_INTERRUPTED = 4, 5
+
+
+@pytest.fixture(scope="module")
+def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with the real base model and the example's rows."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "models").mkdir()
+    shutil.copytree(base_model_dir, root / "models" / base_model_dir.name, copy_function=shutil.copy)
+    shutil.copytree(REPOSITORY / "examples" / "norudam" / "datasets", root / "datasets")
+    return root
+
+
+def start(data: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "services.trainer", "retrain", *WORDS]
+    environment = project_environment(data)
+    return subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def events(data: Path) -> list[dict[str, object]]:
+    return [
+        json.loads(line) for file in sorted(data.glob("runs/*/events.jsonl")) for line in file.read_text().splitlines()
+    ]
+
+
+def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path) -> None:
+    first = start(data)
+    deadline = time.monotonic() + 240
+    while not any(event["type"] == "checkpoint" for event in events(data)):
+        assert first.poll() is None, first.communicate()[1][-3000:]
+        assert time.monotonic() < deadline, "no checkpoint within four minutes"
+        time.sleep(0.2)
+    second = start(data)
+    _, said = second.communicate(timeout=120)
+    assert second.returncode == EXIT_BUSY, said
+    assert f"process {first.pid}" in said
+    first.send_signal(signal.SIGTERM)
+    _, said = first.communicate(timeout=120)
+    assert first.returncode == EXIT_INTERRUPTED, said
+    registry = Registry(data / "registry")
+    assert registry.versions("norudam") == []
+
+    third = start(data)
+    printed, said = third.communicate(timeout=400)
+    assert third.returncode == 0, said
+    assert "continuing run" in said
+    assert "continuing from checkpoint-" in said
+    outcome = json.loads(printed)
+    assert (outcome["version"], outcome["steps"]) == ("norudam@1", 4)
+    steps = [event for event in events(data) if event["type"] == "step"]
+    assert [step["step"] for step in steps] == [1, 2, 3, 4], "every step once: nothing lost, nothing done again"
+    assert all(isinstance(step["grad_norm"], float) and step["grad_norm"] > 0 for step in steps)
+
+    pointer = read_pointer(registry, "norudam")
+    assert pointer is not None
+    assert pointer.version == 1
+    manifest = verify_version(registry, "norudam", 1)
+    assert probe_change(manifest.probe) > 0.001
+    assert loaded_again(data) == [(prompt.base_logprobs, prompt.adapter_logprobs) for prompt in manifest.probe]
+
+
+def loaded_again(data: Path) -> list[tuple[Any, Any]]:
+    """Score the manifest's probe in a fresh process that loads the published files by plain PEFT."""
+    manifest = verify_version(Registry(data / "registry"), "norudam", 1)
+    job, output = data / "again.json", data / "scores.json"
+    write_job(
+        job,
+        ScoreJob(
+            base_folder=data / "models" / "smollm2-135m-instruct",
+            adapter_folder=data / "registry" / "norudam" / "1",
+            prompts=[prompt.token_ids for prompt in manifest.probe],
+            output=output,
+        ),
+    )
+    command = [sys.executable, "-m", "services.trainer.training.score", str(job)]
+    subprocess.run(command, cwd=REPOSITORY, env=project_environment(data), check=True)
+    return [
+        (pytest.approx(base, abs=1e-4), pytest.approx(adapter, abs=1e-4))
+        for base, adapter in msgspec.json.decode(output.read_bytes(), type=list[tuple[list[float], list[float]]])
+    ]
