@@ -46,7 +46,11 @@ def main() -> int:
     options = _parser().parse_args()
     data = options.data.absolute()
     environment = _prepare(data, options.model.absolute(), rehearse=options.rehearse)
-    result: dict[str, Any] = {"machine": _machine(), "command": " ".join(["python3 -m tests.gpu.end_to_end", *sys.argv[1:]]), "steps": []}
+    result: dict[str, Any] = {
+        "machine": _machine(),
+        "command": " ".join(["python3 -m tests.gpu.end_to_end", *sys.argv[1:]]),
+        "steps": [],
+    }
 
     def record(name: str, **facts: Any) -> None:
         result["steps"].append({"step": name, **facts})
