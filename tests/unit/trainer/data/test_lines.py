@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.trainer.data.faults import Fault
@@ -124,6 +124,7 @@ def test_any_json_is_a_trainable_row_or_unfit(value: Any) -> None:
 
 
 @given(content=st.binary(max_size=200) | st.lists(ROWS.map(lambda row: json.dumps(row).encode())).map(b"\n".join))
+@settings(max_examples=40)  # each writes a file
 def test_any_bytes_are_rows_or_faults_of_their_line(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "any.jsonl").write_bytes(content)
