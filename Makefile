@@ -35,11 +35,12 @@ WHICH := $(if $(ADAPTER),--adapter $(ADAPTER))
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS=\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= JSON=\n'
 
 ##@ Without Docker and without a GPU
+demo: START := $(shell date +%s)
 demo: .venv/.ready ## learn the example company on this machine and ask about it, base and adapter side by side
-	.venv/bin/python -m tools.demo
+	.venv/bin/python -m tools.demo --since $(START) $(if $(JSON),--json $(JSON))
 
 test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the real engine's included
 	.venv/bin/python -m pytest

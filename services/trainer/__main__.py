@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         return _fail(error, EXIT_USAGE)
     except DataRefused as error:
+        if options.json:
+            print(msgspec.json.encode({"faults": error.faults}).decode())
         return _fail(error, EXIT_BAD_DATA)
     except RegistryBusy as error:
         return _fail(error, EXIT_BUSY)

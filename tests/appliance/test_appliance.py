@@ -66,7 +66,7 @@ def test_an_operators_first_day(make: Any) -> None:
     make("build")
     shutil.copytree(REPOSITORY / "examples" / "norudam" / "datasets", make.data / "datasets", dirs_exist_ok=True)
     make("model")
-    assert "115" in make("check-data").stdout
+    assert "104" in make("check-data").stdout
     make("up")
     assert answer(BASE).model == BASE
     with pytest.raises(APIStatusError) as unknown:

@@ -5,19 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.trainer.settings import RecipeSettings
-from services.trainer.training.job import Event, TrainingFailed, TrainingJob
-
-
-class Observer(Protocol):
-    """Who watches a run and may ask it to stop."""
-
-    stop_requested: bool
-
-    def emit(self, event: Event) -> None:
-        """Take an event."""
-
-    def loading(self, what: str) -> None:
-        """Take note of what takes time before the first step."""
+from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
 
 
 class Backend(Protocol):

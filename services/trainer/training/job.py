@@ -1,7 +1,7 @@
 """What the trainer and its worker process say to each other: a job file in, a line of JSON per event out."""
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -109,6 +109,18 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 
 
 Event = Step | Checkpoint | Loading | Finished | Interrupted | Failed
+
+
+class Observer(Protocol):
+    """Who watches a run and may ask it to stop."""
+
+    stop_requested: bool
+
+    def emit(self, event: Event) -> None:
+        """Take an event."""
+
+    def loading(self, what: str) -> None:
+        """Take note of what takes time before the first step."""
 
 
 _Job = TypeVar("_Job")

@@ -11,8 +11,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from services.trainer.checkpoints import seal
-from services.trainer.training.backend import Observer
-from services.trainer.training.job import Checkpoint, Finished, Interrupted, Step, TrainingFailed, TrainingJob
+from services.trainer.training.job import Checkpoint, Finished, Interrupted, Observer, Step, TrainingFailed, TrainingJob
 
 
 def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str) -> None:

@@ -4,8 +4,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
-from services.trainer.training.backend import Observer
-from services.trainer.training.job import TrainingFailed, TrainingJob
+from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
 from services.trainer.training.loop import run_loop
 
 

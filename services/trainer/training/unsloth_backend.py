@@ -4,8 +4,7 @@ import torch  # after unsloth, as unsloth asks
 import unsloth  # first: it patches transformers, TRL and PEFT as they are imported
 from unsloth import FastLanguageModel
 
-from services.trainer.training.backend import Observer
-from services.trainer.training.job import TrainingFailed, TrainingJob
+from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
 from services.trainer.training.loop import run_loop
 
 
