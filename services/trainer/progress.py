@@ -64,32 +64,25 @@ class RunLog:
         if self._bar is not None:
             self._bar.stop()
 
-    @property
-    def tokens_per_second(self) -> float:
-        """Since the first step of this process, which is left out: it warms up."""
-        return self._rate
-
-    _rate = 0.0
-
     def _step(self, step: Step) -> None:
+        self._points[step.step] = step.loss
         if self._first is None:
-            self._first = step
-        elif step.seconds > self._first.seconds:
-            self._rate = (step.tokens - self._first.tokens) / (step.seconds - self._first.seconds)
-        self._points.append((step.step, step.loss))
-        numbers = f"loss {step.loss:.4f}  {self._rate:,.0f} tokens/s"
+            self._first = step  # it warms up, so speed and time left are counted from here
+        seconds, steps = step.seconds - self._first.seconds, step.step - self._first.step
+        rate = (step.tokens - self._first.tokens) / seconds if seconds > 0 else None
+        speed = f"{rate:,.0f} tokens/s" if rate is not None else ""
+        numbers = f"loss {step.loss:.4f}  {speed}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description="training", total=step.of, completed=step.step, numbers=numbers)
         elif time.monotonic() - self._logged >= _LOG_EVERY_SECONDS or step.step == step.of:
             self._logged = time.monotonic()
-            per_step = (step.seconds - self._first.seconds) / max(step.step - self._first.step, 1)
             self._log.info(
                 "training",
                 step=step.step,
                 of=step.of,
                 loss=round(step.loss, 4),
-                tokens_per_second=round(self._rate),
-                seconds_left=round(per_step * (step.of - step.step)),
+                tokens_per_second=round(rate) if rate is not None else None,
+                seconds_left=round(seconds / steps * (step.of - step.step)) if steps else None,
             )
 
     def _describe(self, what: str) -> None:
@@ -99,10 +92,10 @@ class RunLog:
             self._log.info("loading", what=what)
 
     def _draw(self) -> None:
-        self._curve.write_text(loss_curve(self._points, title=self._title), encoding="utf-8")
+        self._curve.write_text(loss_curve(sorted(self._points.items()), title=self._title), encoding="utf-8")
 
 
-def _points_of(events: Path) -> list[tuple[int, float]]:
+def _points_of(events: Path) -> dict[int, float]:
     """The steps that an interrupted run already recorded; a step that was done again counts once."""
     points: dict[int, float] = {}
     for line in events.read_bytes().splitlines() if events.exists() else []:
@@ -112,4 +105,4 @@ def _points_of(events: Path) -> list[tuple[int, float]]:
             continue  # a line cut short by a kill
         if isinstance(record, dict) and record.get("type") == "step":
             points[record["step"]] = record["loss"]
-    return sorted(points.items())
+    return points
