@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -55,10 +55,13 @@ class Stop:
 class ProcessWorker:
     """A child process of the same interpreter; its memory, the card's included, is free when it ends."""
 
-    def __init__(self, stop: Stop, cache: Path) -> None:
+    def __init__(
+        self, stop: Stop, cache: Path, *, program: Sequence[str] = ("-m", "services.trainer.training")
+    ) -> None:
         """Pass ``stop`` on to the child; let its compilers write below ``cache`` only."""
         self._stop = stop
         self._cache = cache
+        self._program = program
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
@@ -69,7 +72,7 @@ class ProcessWorker:
         with os.fdopen(reader, "rb") as events, log_file.open("ab") as log:
             try:
                 child = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    [sys.executable, "-m", "services.trainer.training", str(job_file), str(writer)],
+                    [sys.executable, *self._program, str(job_file), str(writer)],
                     pass_fds=(writer,),
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -1,0 +1,138 @@
+"""However the worker process ends, the trainer gets an event or one clear sentence, and nothing is left running."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from services.common.settings import load
+from services.trainer.settings import TrainingSettings
+from services.trainer.training.job import Event, Finished, Interrupted, Step, TrainingFailed, TrainingJob
+from services.trainer.worker import ProcessWorker, Stop
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+BEGIN = (
+    "import json, os, signal, sys, time\n"
+    "pipe = os.fdopen(int(sys.argv[2]), 'w', buffering=1)\n"
+    "def emit(**event): pipe.write(json.dumps(event) + '\\n'); pipe.flush()\n"
+    "step = dict(type='step', step=1, of=2, loss=1.0, learning_rate=0.1, grad_norm=1.0, tokens=5, seconds=0.5)\n"
+    "finished = dict(type='finished', steps=2, train_loss=1.0, holdout_loss=None, update_norm=1.0, tokens=9, seconds=1.0, backend='x')\n"
+)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> TrainingJob:
+    settings = load("training", TrainingSettings, folder=CONFIG)
+    return TrainingJob(
+        base_folder=tmp_path,
+        train_rows=tmp_path,
+        holdout_rows=None,
+        checkpoints_folder=tmp_path,
+        adapter_folder=tmp_path,
+        resume_from=None,
+        recipe=settings.recipe,
+        lora=settings.lora,
+        checkpoints=settings.checkpoints,
+    )
+
+
+def run(
+    program: str, job: TrainingJob, folder: Path, stop: Stop | None = None
+) -> tuple[Finished | Interrupted, list[Event]]:
+    seen: list[Event] = []
+    worker = ProcessWorker(stop or Stop(), folder / "cache", program=("-c", BEGIN + program))
+    return worker(job, folder, seen.append), seen
+
+
+def test_events_arrive_in_order_and_the_last_is_the_result(job: TrainingJob, tmp_path: Path) -> None:
+    ended, seen = run("emit(**step); emit(**finished)", job, tmp_path)
+    assert isinstance(ended, Finished)
+    assert [type(event) for event in seen] == [Step, Finished]
+
+
+def test_a_worker_that_says_why_is_quoted(job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match=r"^the card's memory is full$"):
+        run('emit(**step); emit(type="failed", reason="the card\'s memory is full")', job, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        ("emit(**step); os.kill(os.getpid(), signal.SIGKILL)", "killed, as happens when the machine's memory is full"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", r"the worker died \(SIGSEGV\); .*worker.log says why"),
+        ("raise SystemExit(3)", r"the worker died \(exit code 3\)"),
+        ("pass", r"the worker died \(exit code 0\)"),
+        ("emit(**finished); raise SystemExit(1)", r"the worker died \(exit code 1\)"),
+    ],
+)
+def test_a_worker_that_dies_is_explained(program: str, sentence: str, job: TrainingJob, tmp_path: Path) -> None:
+    with pytest.raises(TrainingFailed, match=sentence):
+        run(program, job, tmp_path)
+
+
+def test_what_a_worker_prints_goes_to_its_log_and_not_to_the_operator(
+    job: TrainingJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("print('noise'); print('noise', file=sys.stderr); emit(**finished)", job, tmp_path)
+    assert capfd.readouterr().out == ""
+    assert (tmp_path / "worker.log").read_text() == "noise\nnoise\n"
+
+
+def test_a_request_to_stop_reaches_the_worker(job: TrainingJob, tmp_path: Path) -> None:
+    stop = Stop()
+    stop.handle(signal.SIGTERM, None)  # asked for before the worker had begun
+    with pytest.raises(TrainingFailed, match="SIGTERM"):
+        run("time.sleep(30)", job, tmp_path, stop)
+    saves = (
+        "def end(*_): emit(type='interrupted', step=1); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "os.kill(os.getppid(), signal.SIGUSR1); time.sleep(30)"
+    )
+    ended, _ = run(saves, job, tmp_path, _stop_on(signal.SIGUSR1))
+    assert ended == Interrupted(step=1)
+
+
+def _stop_on(number: signal.Signals) -> Stop:
+    stop = Stop()
+    signal.signal(number, stop.handle)
+    return stop
+
+
+def test_a_trainer_that_fails_leaves_no_worker_behind(job: TrainingJob, tmp_path: Path) -> None:
+    children: list[int] = []
+
+    def break_off(_: Event) -> None:
+        children.append(int((tmp_path / "pid").read_text()))
+        raise ZeroDivisionError
+
+    worker = ProcessWorker(
+        Stop(),
+        tmp_path / "cache",
+        program=(
+            "-c",
+            BEGIN + f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); emit(**step); time.sleep(60)",
+        ),
+    )
+    begun = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        worker(job, tmp_path, break_off)
+    assert time.monotonic() - begun < 30
+    with pytest.raises(ProcessLookupError):
+        os.kill(children[0], 0)
+
+
+def test_a_worker_calls_nobody_and_writes_its_caches_where_it_is_told(job: TrainingJob, tmp_path: Path) -> None:
+    names = [
+        "HF_HUB_OFFLINE",
+        "UNSLOTH_DISABLE_STATISTICS",
+        "DO_NOT_TRACK",
+        "UNSLOTH_COMPILE_LOCATION",
+        "TRITON_CACHE_DIR",
+        "HF_HOME",
+    ]
+    run(f"print(*(os.environ[name] for name in {names!r})); emit(**finished)", job, tmp_path)
+    cache = tmp_path / "cache"
+    expected = f"1 1 1 {cache / 'unsloth'} {cache / 'triton'} {cache / 'huggingface'}\n"
+    assert (tmp_path / "worker.log").read_text() == expected
