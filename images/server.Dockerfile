@@ -12,8 +12,8 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=bind,source=images/w
     /venv/bin/python -m pip install --quiet --no-deps --require-hashes --find-links /wheels -r /requirements.txt
 
 FROM ${PYTHON_IMAGE}
-# Triton compiles its launchers when the engine starts: on a GPU that needs a C compiler in the image.
-ARG SYSTEM_PACKAGES="libnuma1 gcc libc6-dev"
+# Triton and Inductor compile when the engine starts: on a GPU that needs a C++ compiler in the image.
+ARG SYSTEM_PACKAGES="libnuma1 g++"
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ${SYSTEM_PACKAGES} >/dev/null \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --gid 10001 whetstone \

@@ -125,6 +125,7 @@ class Traffic:
                     self.answered += 1
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is a failed request
                     self.failures.append(repr(error))
+                self._stop.wait(0.5)  # two cores answer and train at once
 
     def _ask(self, client: OpenAI) -> None:
         messages: Any = [{"role": "user", "content": "Who founded Norudam?"}]
@@ -177,7 +178,7 @@ print(json.dumps({
     "uid": os.getuid(), "capabilities": int(status["CapEff"], 16), "no_new_privileges": status["NoNewPrivs"].strip(),
     "writes": [path for path in ("/x", "/app/x", "/app/config/x", "/data/models/x", "/data/keys/x") if writes(path)],
     "registry_writable": writes("/data/registry/.probe"),
-    "reaches": [host for host in ("1.1.1.1", "8.8.8.8", "192.0.2.1") if reaches(host, 53)],
+    "reaches": [host for host in ("192.0.2.1",) if reaches(host, 53)],
     "interfaces": sorted(os.listdir("/sys/class/net")),
 }))
 """

@@ -16,6 +16,9 @@ def prepare_environment(settings: EngineSettings) -> None:
         VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),
         VLLM_CPU_OMP_THREADS_BIND=settings.cpu_threads_bind,
     )
+    if settings.enforce_eager:
+        # vLLM compiles a helper of its log-probabilities even so, at the first probe: minutes, and it wants a C++ compiler.
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "2")  # requests were drained before the engine ends
     for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_PLUGINS", "VLLM_SERVER_DEV_MODE"):
