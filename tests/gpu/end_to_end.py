@@ -204,7 +204,7 @@ def _machine() -> dict[str, Any]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="the converted base model's folder")
-    parser.add_argument("--data", type=Path, default=Path("/tmp/whetstone-gpu"), help="scratch data root")  # noqa: S108
+    parser.add_argument("--data", type=Path, default=Path("data/gpu"), help="scratch data root")
     parser.add_argument("--out", type=Path, required=True, help="JSON file for what was found")
     parser.add_argument("--server", action="append", default=[], metavar="TABLE.KEY=VALUE", help="server settings")
     parser.add_argument(
