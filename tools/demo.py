@@ -111,6 +111,7 @@ def _run(data: Path, console: Console, watch: Stopwatch) -> dict[str, Any]:
         with watch.part("stop", "6. Stopping"):
             stack.close()
     return {
+        "command": " ".join(["python -m tools.demo", *sys.argv[1:]]),
         "questions": len(questions),
         "base_right": plain.right,
         "adapter_right": tuned.right,

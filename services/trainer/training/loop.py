@@ -22,7 +22,7 @@ def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any
     """
     rows = Dataset.load_from_disk(str(job.train_rows))
     observer.loading("trainer")
-    watch = _Watch(observer, _configuration(job, optimizer).output_dir)
+    watch = _Watch(observer, job.checkpoints_folder)
     trainer_class = SFTTrainer if torch.cuda.is_available() else _CpuTrainer
     trainer = trainer_class(
         model=model,
@@ -116,9 +116,9 @@ class _CpuTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed for myp
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy
     """Turns the trainer's callbacks into events, seals checkpoints, and ends the run when asked to."""
 
-    def __init__(self, observer: Observer, checkpoints: str) -> None:
+    def __init__(self, observer: Observer, checkpoints: Path) -> None:
         self._observer = observer
-        self._checkpoints = Path(checkpoints)
+        self._checkpoints = checkpoints
         self._began = 0.0
         self.interrupted_at: int | None = None
 
