@@ -1,4 +1,4 @@
-"""The operator's view of the registry: list versions, put one in service, go back, recheck every hash."""
+"""The operator's view of the registry: list versions, choose the one to serve, go back, recheck every hash."""
 
 import argparse
 import sys
@@ -33,9 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.registry", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     for name, run, summary in (
-        ("versions", _versions, "list every version, which one is in service and which one was before"),
-        ("promote", _promote, "put a version in service"),
-        ("rollback", _rollback, "put the version before back in service"),
+        ("versions", _versions, "list every version, which one is to serve and which one was before"),
+        ("promote", _promote, "make a version the one to serve"),
+        ("rollback", _rollback, "make the version before the one to serve again"),
         ("verify", _verify, "recheck every file of every version against its manifest"),
     ):
         verb = verbs.add_parser(name, help=summary, description=summary)
@@ -110,7 +110,11 @@ def _report_move(adapter: str, pointer: Pointer, *, as_json: bool) -> int:
         _print_json({"adapter": adapter, **msgspec.to_builtins(pointer)})
     else:
         before = f" (before: {pointer.previous})" if pointer.previous else ""
-        print(f"{model_name(adapter, pointer.version)} is in service{before}; a running server follows within seconds")
+        # Only the server can say that a version serves: it checks and probes before it routes.
+        print(
+            f"{model_name(adapter, pointer.version)} is the version to serve{before}; "
+            "a running server follows within seconds (`make status`)"
+        )
     return 0
 
 

@@ -6,13 +6,13 @@ The safetensors header is parsed here, by hand and within limits, before any lib
 import hashlib
 import os
 import re
-import stat
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from services.registry.errors import VersionRefused
+from services.registry.files import open_regular, read_regular
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, REPORT, Registry, model_name
 from services.registry.manifest import FileRecord, Manifest, read_manifest
 
@@ -111,13 +111,10 @@ def file_record(file: Path) -> FileRecord:
 
 def _check_file(name: str, file: Path, record: FileRecord) -> None:
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise VersionRefused(f"{name}: {file.name} is not a regular file")
-            if status.st_size != record.size:
-                raise VersionRefused(f"{name}: {file.name} has {status.st_size} bytes, its manifest says {record.size}")
+        with open_regular(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != record.size:
+                raise VersionRefused(f"{name}: {file.name} has {size} bytes, its manifest says {record.size}")
             if hashlib.file_digest(stream, "sha256").hexdigest() != record.sha256:
                 raise VersionRefused(f"{name}: {file.name} does not match its hash; the disk or a hand changed it")
     except OSError as error:
@@ -157,12 +154,12 @@ def _check_config(name: str, file: Path, max_rank: int) -> tuple[int, list[str]]
 
 
 def _read_config(name: str, file: Path) -> dict[str, Any]:
-    if file.stat().st_size > MAX_CONFIG_BYTES:
-        raise VersionRefused(f"{name}: {ADAPTER_CONFIG} is over {MAX_CONFIG_BYTES} bytes")
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(read_regular(file, most=MAX_CONFIG_BYTES), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VersionRefused(f"{name}: {ADAPTER_CONFIG} cannot be read: {error}") from error
+    except OSError as error:
+        raise VersionRefused(f"{name}: {ADAPTER_CONFIG}: {error.strerror}") from error
 
 
 def check_weights(name: str, file: Path, *, rank: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from services.registry.errors import VersionRefused
+from services.registry.files import read_regular
 from services.registry.layout import MANIFEST
 
 FORMAT = 1
@@ -90,14 +91,13 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a version's folder.
 
     Raises:
-        VersionRefused: it is missing, too large, not JSON, of another format, or its folder's name is another version.
+        VersionRefused: it is missing, too large, not a regular file, not JSON, of another format, or its folder's name is
+            another version.
     """
     file = folder / MANIFEST
     name = f"{folder.parent.name}@{folder.name}"
     try:
-        if file.is_symlink() or file.stat().st_size > MAX_MANIFEST_BYTES:
-            raise VersionRefused(f"{name}: {MANIFEST} is a link or over {MAX_MANIFEST_BYTES} bytes")
-        manifest = msgspec.json.decode(file.read_bytes(), type=Manifest)
+        manifest = msgspec.json.decode(read_regular(file, most=MAX_MANIFEST_BYTES), type=Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VersionRefused(f"{name}: {MANIFEST} cannot be read: {error}") from error
     except OSError as error:

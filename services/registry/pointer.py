@@ -6,6 +6,7 @@ import msgspec
 
 from services.common.durable import replace_file
 from services.registry.errors import RegistryError
+from services.registry.files import read_regular
 from services.registry.layout import Registry, model_name
 from services.registry.lock import registry_lock
 
@@ -34,17 +35,16 @@ def read_pointer(registry: Registry, adapter: str) -> Pointer | None:
     """
     file = registry.pointer_file(adapter)
     try:
-        if file.stat().st_size > MAX_POINTER_BYTES:
-            raise RegistryError(
-                f"{file}: over {MAX_POINTER_BYTES} bytes; `make promote ADAPTER={adapter} VERSION=N` writes it anew"
-            )
-        return msgspec.json.decode(file.read_bytes(), type=Pointer)
+        return msgspec.json.decode(read_regular(file, most=MAX_POINTER_BYTES), type=Pointer)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{file}: {error}; `make promote ADAPTER={adapter} VERSION=N` writes it anew") from error
     except OSError as error:
-        raise RegistryError(f"{file}: {error.strerror}; check the volume and its owner") from error
+        raise RegistryError(
+            f"{file}: {error.strerror}; check the volume and its owner, or write the pointer anew with "
+            f"`make promote ADAPTER={adapter} VERSION=N`"
+        ) from error
 
 
 def promote(registry: Registry, adapter: str, version: int) -> Pointer:

@@ -1,16 +1,20 @@
 """Everything that must not reach an engine is refused before it, with a reason."""
 
+import hashlib
 import json
+import os
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.registry.check import Expectation, check_version, file_record
+from services.registry.check import MAX_CONFIG_BYTES, Expectation, check_version, file_record
 from services.registry.errors import VersionRefused
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry
+from services.registry.manifest import MAX_MANIFEST_BYTES
 from tests.support.adapters import BASE, publish_adapter, safetensors
 
 EXPECTED = Expectation(base_fingerprint=BASE.fingerprint, chat_template_sha256=BASE.chat_template_sha256, max_rank=16)
@@ -87,6 +91,50 @@ def test_a_manifest_that_cannot_be_read_is_refused(registry: Registry, manifest:
     assert "manifest.json cannot be read" in refused(registry)
 
 
+@pytest.mark.parametrize("name", [MANIFEST, ADAPTER_WEIGHTS])
+def test_a_pipe_in_place_of_a_file_is_refused_and_holds_nobody_up(registry: Registry, name: str) -> None:
+    """A reader that opened it would wait for a writer that never comes, and with it the server's look at the registry."""
+    publish_adapter(registry)
+    pipe = registry.folder("acme", 1) / name
+    pipe.unlink()
+    os.mkfifo(pipe)
+    reasons: list[str] = []
+    checking = threading.Thread(target=lambda: reasons.append(refused(registry)), daemon=True)
+    checking.start()
+    checking.join(5)
+    assert len(reasons) == 1, "the check waits at the pipe"
+    assert f"{name}: is not a regular file" in reasons[0]
+
+
+def test_a_manifest_over_its_limit_is_not_read(registry: Registry) -> None:
+    publish_adapter(registry)
+    (registry.folder("acme", 1) / MANIFEST).write_bytes(b" " * (MAX_MANIFEST_BYTES + 1))
+    assert f"manifest.json: is over {MAX_MANIFEST_BYTES} bytes" in refused(registry)
+
+
+@pytest.mark.parametrize("linked", ["1", "."], ids=["version", "adapter"])
+def test_a_linked_folder_is_refused(registry: Registry, tmp_path: Path, linked: str) -> None:
+    """What a link leads to is another's to change: neither a version's folder nor an adapter's may be one."""
+    publish_adapter(registry)
+    folder = registry.root / "acme" / linked
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert "the folder is a link" in refused(registry)
+    assert registry.adapters() == (["acme"] if linked == "1" else [])
+
+
+@pytest.mark.parametrize("name", ["../evil", "../../current.json", "/etc/passwd", "sub/adapter_model.safetensors"])
+def test_a_manifest_that_names_a_file_elsewhere_is_refused(registry: Registry, name: str) -> None:
+    """Even where the file exists and its hash is right."""
+    publish_adapter(registry)
+    folder = registry.folder("acme", 1)
+    (folder.parent / "evil").write_bytes(b"x")
+    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest["files"][name] = {"size": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
+    (folder / MANIFEST).write_text(json.dumps(manifest))
+    assert repr(name) in refused(registry)
+
+
 def test_a_manifest_of_another_version_is_refused(registry: Registry) -> None:
     publish_adapter(registry)
     folder = registry.folder("acme", 1)
@@ -102,6 +150,7 @@ def test_a_manifest_of_another_version_is_refused(registry: Registry) -> None:
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"rank_pattern": {"q_proj": 8}}, "a rank per module"),
         ({"auto_mapping": {"base_model_class": "X"}}, "code of its own"),
+        ({"lora_bias": True}, "a LoRA bias"),
         ({"peft_type": "IA3"}, "only LORA is served"),
         ({"r": True}, "not a positive integer"),
         ({"r": "2"}, "not a positive integer"),
@@ -111,6 +160,23 @@ def test_a_manifest_of_another_version_is_refused(registry: Registry) -> None:
 )
 def test_what_the_engine_cannot_serve_is_refused(registry: Registry, config: dict[str, Any], reason: str) -> None:
     publish_adapter(registry, **config)
+    assert reason in refused(registry)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "adapter_config.json cannot be read"),
+        (b"[]", "adapter_config.json cannot be read"),
+        (b"\xff", "adapter_config.json cannot be read"),
+        (b"[" * 100_000, "adapter_config.json cannot be read"),
+        (b" " * MAX_CONFIG_BYTES + b"{}", f"adapter_config.json: is over {MAX_CONFIG_BYTES} bytes"),
+    ],
+    ids=["cut", "list", "bytes", "deep", "large"],
+)
+def test_a_configuration_that_cannot_be_read_is_refused(registry: Registry, content: bytes, reason: str) -> None:
+    publish_adapter(registry)
+    replace(registry, ADAPTER_CONFIG, content)
     assert reason in refused(registry)
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from services.registry.errors import NoSuchVersion, RegistryBusy, RegistryError
 from services.registry.layout import MANIFEST, Registry, split_model_name
 from services.registry.lock import exclusive
 from services.registry.manifest import read_manifest
-from services.registry.pointer import promote, read_pointer, rollback
+from services.registry.pointer import MAX_POINTER_BYTES, promote, read_pointer, rollback
 from services.registry.publish import publish, staging
 from tests.support.adapters import lineage, publish_adapter, write_adapter
 
@@ -131,6 +132,38 @@ def test_a_damaged_pointer_says_how_to_mend_it_and_a_promotion_does(registry: Re
     with pytest.raises(RegistryError, match="make promote ADAPTER=acme"):
         read_pointer(registry, "acme")
     assert promote(registry, "acme", 1).version == 1
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "large"])
+def test_a_pointer_that_is_no_small_file_is_an_error_that_a_promotion_mends(
+    registry: Registry, tmp_path: Path, kind: str
+) -> None:
+    """A pipe would hold up whoever reads it, the server first."""
+    publish_adapter(registry)
+    file = registry.pointer_file("acme")
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "link":
+        (tmp_path / "elsewhere").write_text('{"version": 1, "previous": null, "moved": ""}')
+        file.symlink_to(tmp_path / "elsewhere")
+    else:
+        file.write_bytes(b" " * (MAX_POINTER_BYTES + 1))
+    reasons: list[str] = []
+
+    def read() -> None:
+        with pytest.raises(RegistryError) as caught:
+            read_pointer(registry, "acme")
+        reasons.append(str(caught.value))
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    reading.join(5)
+    assert len(reasons) == 1, "the reader waits at the pipe, or was not refused"
+    assert "make promote ADAPTER=acme" in reasons[0]
+    promote(registry, "acme", 1)
+    pointer = read_pointer(registry, "acme")
+    assert pointer is not None
+    assert pointer.version == 1
 
 
 def test_the_lock_of_a_living_process_names_it_and_that_of_a_dead_one_is_free(tmp_path: Path) -> None:
