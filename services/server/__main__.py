@@ -116,7 +116,10 @@ def _key_revoke(parsed: argparse.Namespace) -> int:
 
 
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: want a day or a moment, such as 2027-01-31") from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

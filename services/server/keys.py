@@ -4,17 +4,23 @@ import hashlib
 import hmac
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from services.common.durable import replace_file
+from services.registry.errors import RegistryError
+from services.registry.lock import exclusive
 
 SERVER_UID = 10001  # the user of the server's container
 ALL_MODELS = "*"
 PREFIX = "ws-"
 _KEY_BYTES = 32
+_LOCK = ".lock"  # beside the keys' file
+_LOCK_SECONDS = 30.0  # it is held for milliseconds
 
 
 class KeysError(Exception):
@@ -106,9 +112,6 @@ class KeyFile:
         Raises:
             KeysError: the name is taken, or the file cannot be read or written.
         """
-        keys = self.load()
-        if any(key.name == name and key.revoked is None for key in keys):
-            raise KeysError(f"a key named {name!r} exists; revoke it first, or choose another name")
         secret = PREFIX + secrets.token_urlsafe(_KEY_BYTES)
         key = Key(
             name=name,
@@ -117,7 +120,13 @@ class KeyFile:
             created=_iso(datetime.now(UTC)),
             expires=_iso(expires) if expires else None,
         )
-        self._write([*keys, key])
+        with self._locked("key add"):
+            keys = self.load()
+            if any(key.name == name and key.revoked is None for key in keys):
+                raise KeysError(
+                    f"a key named {name!r} exists; revoke it first (`make revoke NAME={name}`), or choose another name"
+                )
+            self._write([*keys, key])
         return secret
 
     def revoke(self, name: str) -> None:
@@ -126,16 +135,29 @@ class KeyFile:
         Raises:
             KeysError: no such key counts, or the file cannot be read or written.
         """
-        keys = self.load()
-        if not any(key.name == name and key.revoked is None for key in keys):
-            raise KeysError(f"no key named {name!r} counts; `key list` shows them all")
-        now = _iso(datetime.now(UTC))
-        self._write(
-            [
-                msgspec.structs.replace(key, revoked=now) if key.name == name and key.revoked is None else key
-                for key in keys
-            ]
-        )
+        with self._locked("key revoke"):
+            keys = self.load()
+            if not any(key.name == name and key.revoked is None for key in keys):
+                raise KeysError(f"no key named {name!r} counts; `make keys` lists them all")
+            now = _iso(datetime.now(UTC))
+            self._write(
+                [
+                    msgspec.structs.replace(key, revoked=now) if key.name == name and key.revoked is None else key
+                    for key in keys
+                ]
+            )
+
+    @contextmanager
+    def _locked(self, purpose: str) -> Iterator[None]:
+        """One writer at a time, from reading to writing: two that overlap would lose a key that was already printed."""
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive(self.file.parent / _LOCK, purpose, wait_seconds=_LOCK_SECONDS):
+                yield
+        except RegistryError as error:
+            raise KeysError(str(error)) from error
+        except OSError as error:
+            raise KeysError(f"{self.file}: {error.strerror}; run this as the owner of {self.file.parent}") from error
 
     def _write(self, keys: list[Key]) -> None:
         content = msgspec.json.format(msgspec.json.encode(_File(keys)), indent=2) + b"\n"
@@ -144,7 +166,6 @@ class KeyFile:
         # readable by all (it holds hashes of keys that nobody can guess).
         mode = {SERVER_UID: 0o600, 0: 0o640}.get(user, 0o644)
         try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.file, content, mode=mode)
             if user == 0:
                 os.chown(self.file, 0, SERVER_UID)

@@ -1,6 +1,6 @@
 """From bytes to a running generation: what both generating routes do before their first token, in this order.
 
-Key (guard) -> phase -> body -> shape -> model -> admission -> tokens -> sampling -> engine.
+Key (guard) -> phase -> body -> phase again -> shape -> model -> admission -> tokens -> sampling -> engine.
 """
 
 import asyncio
@@ -143,6 +143,7 @@ async def _body(request: ServerRequest, services: Services) -> bytes:
         UnsupportedMediaType: it is compressed, or not JSON.
         BodyTooLarge: over ``limits.max_body_bytes``.
         BodyTooSlow: not there within ``limits.body_seconds``.
+        Unavailable: the server began to stop meanwhile.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -151,7 +152,7 @@ async def _body(request: ServerRequest, services: Services) -> bytes:
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")
     try:
         async with asyncio.timeout(services.limits.body_seconds):
-            return await request.body()
+            body = await request.body()
     except TimeoutError:
         raise BodyTooSlow(f"The body did not arrive within {services.limits.body_seconds:g} seconds.") from None
     except HTTPException as error:
@@ -160,3 +161,6 @@ async def _body(request: ServerRequest, services: Services) -> bytes:
         raise
     except ClientException as error:
         raise BadRequest("The connection ended before the body did.") from error
+    # The drain does not wait for a request that has no body yet: it may be over, and the engine closing.
+    services.lifecycle.require_serving()
+    return body

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.server.fakes import Server
+from tests.unit.server.harness import Server
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.server.fakes import BASE, CONTEXT, Server
+from tests.unit.server.fakes import BASE, CONTEXT
+from tests.unit.server.harness import Server
 
 
 async def test_plain_answer_has_openais_shape(server: Server) -> None:

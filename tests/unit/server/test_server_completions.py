@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.server.fakes import BASE, CONTEXT, Client, Server
+from tests.unit.server.client import Client
+from tests.unit.server.fakes import BASE, CONTEXT
+from tests.unit.server.harness import Server
 
 
 async def _complete(server: Server, **fields: Any) -> Client:

@@ -4,7 +4,9 @@ import asyncio
 
 import pytest
 
-from tests.unit.server.fakes import BASE, Client, Server, publish_version, until
+from tests.unit.server.client import Client
+from tests.unit.server.fakes import BASE
+from tests.unit.server.harness import Server, publish_version, until
 
 BODY = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
 

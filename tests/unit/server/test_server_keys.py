@@ -3,17 +3,20 @@
 import hmac
 import json
 import os
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from services.registry.lock import exclusive
 from services.registry.pointer import promote
 from services.server import keys as keys_module
 from services.server.__main__ import main
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
-from tests.unit.server.fakes import BASE, Server, publish_version
+from tests.unit.server.fakes import BASE
+from tests.unit.server.harness import Server, publish_version
 
 BODY = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
 LATER = datetime.now(UTC) + timedelta(hours=1)
@@ -171,6 +174,53 @@ def test_key_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert main(["key", "revoke", "app"]) == 0
     assert main(["key", "revoke", "app"]) == 1
     assert main(["key", "add", "app"]) == 0
+
+
+def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
+    """Every key that was printed counts, however many operators make one in the same moment."""
+    file = tmp_path / "keys" / "keys.json"
+    made: dict[str, str] = {}
+    together = threading.Barrier(6)
+
+    def make(name: str) -> None:
+        together.wait()
+        made[name] = KeyFile(file).add(name, ["*"], None)
+
+    makers = [threading.Thread(target=make, args=(f"app-{number}",)) for number in range(6)]
+    for maker in makers:
+        maker.start()
+    for maker in makers:
+        maker.join()
+    keys = KeyFile(file)
+    assert {key.name for key in keys.load()} == {f"app-{number}" for number in range(6)}
+    for name, secret in made.items():
+        found = keys.find(secret, datetime.now(UTC))
+        assert found is not None
+        assert found.name == name
+
+
+def test_a_writer_waits_for_the_one_before(tmp_path: Path) -> None:
+    """A key is revoked or made only once the other writer has let go, and a refusal lets go too."""
+    keys = KeyFile(tmp_path / "keys.json")
+    keys.add("app", ["*"], None)
+    with pytest.raises(KeysError, match="make revoke NAME=app"):
+        keys.add("app", ["*"], None)
+    with exclusive(tmp_path / ".lock", "key add"):
+        revoking = threading.Thread(target=keys.revoke, args=("app",))
+        revoking.start()
+        revoking.join(0.3)
+        assert revoking.is_alive()
+        assert KeyFile(keys.file).load()[0].revoked is None
+    revoking.join(5)
+    assert KeyFile(keys.file).load()[0].revoked is not None
+
+
+def test_a_day_that_is_none_is_refused_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """``EXPIRES=`` in another notation makes no key."""
+    with pytest.raises(SystemExit) as ended:
+        main(["key", "add", "app", "--expires", "31.1.2027"])
+    assert ended.value.code == 2
+    assert "such as 2027-01-31" in capsys.readouterr().err
 
 
 def test_unreadable_file_names_the_user(tmp_path: Path) -> None:

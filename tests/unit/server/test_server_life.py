@@ -19,7 +19,8 @@ from services.server.errors import StartRefused
 from services.server.serve import Plan, serve
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask
-from tests.unit.server.fakes import BASE, FakeEngine, plan, publish_version, until
+from tests.unit.server.fakes import BASE, FakeEngine
+from tests.unit.server.harness import plan, publish_version, until
 
 ROOT = Path(__file__).parents[3]
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

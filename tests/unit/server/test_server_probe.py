@@ -9,7 +9,8 @@ from services.registry.layout import Registry
 from services.registry.manifest import Manifest, ProbePrompt
 from services.server.adapters.probe import Prober, ProbeRefused
 from services.server.engine.protocol import EngineAdapter
-from tests.unit.server.fakes import FakeEngine, publish_version
+from tests.unit.server.fakes import FakeEngine
+from tests.unit.server.harness import publish_version
 
 HANDLE = EngineAdapter(name="acme@1", engine_id=1, path=Path("1"))
 

@@ -1,10 +1,14 @@
 """What is wrong with a request as such: route, method, body, size, time; and what every answer carries."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from tests.unit.server.fakes import BASE, CONTEXT, Client, Server, until
+from services.server.lifecycle import Phase
+from tests.unit.server.client import Client
+from tests.unit.server.fakes import BASE, CONTEXT
+from tests.unit.server.harness import Server, until
 
 CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
 
@@ -83,6 +87,20 @@ async def test_slow_body_times_out(server: Server) -> None:
     await until(client.task.done)
     assert client.status == 408
     assert client.error["code"] == "request_timeout"
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+async def test_body_that_completes_after_the_drain_is_503(server: Server, path: str) -> None:
+    """A request whose body was still on its way when the server began to stop never reaches the closing engine."""
+    body: dict[str, Any] = CHAT if path.startswith("/v1/chat") else {"model": BASE, "prompt": "hi"}
+    client = Client(server, path, body, slow=True)
+    await asyncio.sleep(0.05)
+    assert await server.services.lifecycle.drain(0.1) == 0
+    assert server.services.lifecycle.phase is Phase.DRAINING
+    client.send_body()
+    await until(client.task.done)
+    assert (client.status, client.error["code"]) == (503, "service_unavailable")
+    assert server.engine.begun == []
 
 
 async def test_request_id_is_kept_or_made(server: Server) -> None:

@@ -10,7 +10,9 @@ from services.registry.check import check_version
 from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote, rollback
-from tests.unit.server.fakes import BASE, Client, Server, publish_version, until
+from tests.unit.server.client import Client
+from tests.unit.server.fakes import BASE
+from tests.unit.server.harness import Server, publish_version, until
 
 BODY = {"model": "acme", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
