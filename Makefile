@@ -2,7 +2,9 @@
 #
 #   PROFILE=cpu    a machine without a GPU
 #   ADAPTER=NAME   which adapter, where there are several;  VERSION=N  which of its versions
-#   SET="recipe.epochs=2 adapter.name=support"   settings of config/training.toml to override once
+#   SET='recipe.epochs=2 lora.target_modules=["q_proj","v_proj"]'   settings of config/training.toml to override once; no
+#                  space within a value
+#   JSON=1         JSON on standard output and nothing else: check-data, preview, status, versions, verify, keys
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,6 +18,8 @@ ROWS ?= 3
 ROW ?=
 NAME ?=
 MODELS ?=
+EXPIRES ?=
+JSON ?=
 PYTHON ?= python3
 
 # Containers run as the operator, or as 10001 where the operator is root.
@@ -27,15 +31,23 @@ export WHETSTONE_UID WHETSTONE_GID WHETSTONE_DATA_DIR
 COMPOSE := docker compose -f compose.yaml $(if $(filter cpu,$(PROFILE)),-f compose.cpu.yaml)
 TRAINER := $(COMPOSE) run --rm trainer
 REGISTRY := $(COMPOSE) run --rm registry
-SETTINGS := $(foreach item,$(SET),--set $(item))
-WHICH := $(if $(ADAPTER),--adapter $(ADAPTER))
+KEYS := $(COMPOSE) run --rm --no-deps keys
+# One word for the shell, whatever is in it; nothing where it is empty.
+quote = $(if $(1),'$(subst ','\'',$(1))')
+SETTINGS := $(foreach item,$(SET),--set $(call quote,$(item)))
+WHICH := $(if $(ADAPTER),--adapter $(call quote,$(ADAPTER)))
+# With JSON=1 the command itself is not echoed either.
+QUIET := $(if $(JSON),@)
+AS_JSON := $(if $(JSON),--json)
+# Where compose.yaml has the server listen, whatever config/server.toml says.
+LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
-.PHONY: help demo test fast lint format preflight folders build model up down logs status check-data preview retrain \
-        versions promote rollback verify key keys lock clean
+.PHONY: help demo test appliance fast lint format preflight folders build model up down logs status check-data preview retrain \
+        versions promote rollback verify key keys revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= JSON=\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -45,6 +57,10 @@ demo: .venv/.ready ## learn the example company on this machine and ask about it
 test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the real engine's included
 	.venv/bin/python -m pytest
 	.venv/bin/python -m pytest -m e2e
+
+appliance: .venv/.ready ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
+	tests/appliance/engine.sh
+	.venv/bin/python -m pytest -m appliance
 
 fast: .venv/.ready ## the tests that take less than a minute
 	.venv/bin/python -m pytest
@@ -81,44 +97,47 @@ up: preflight ## start the server
 	$(COMPOSE) up --detach --wait --wait-timeout 900 server
 
 down: ## stop the server; data stay
-	$(COMPOSE) --profile train down
+	$(COMPOSE) --profile train --profile tools down
 
 logs: ## follow the server's log
 	$(COMPOSE) logs --follow server
 
 status: ## what the server serves, and what it refused and why
-	$(COMPOSE) ps
-	$(COMPOSE) exec server python -m services.server status
+	$(if $(JSON),,$(COMPOSE) ps)
+	$(QUIET)$(COMPOSE) exec server python -m services.server status $(LISTENS) $(AS_JSON)
 
 ##@ Your data
-check-data: ## check every row of data/datasets without training
-	$(TRAINER) check-data $(SETTINGS)
+check-data: ## check every row of data/datasets without training (JSON=1 lists every fault)
+	$(QUIET)$(TRAINER) check-data $(AS_JSON) $(SETTINGS)
 
 preview: ## show how rows are rendered and what is learnt (ROWS=3, or ROW=file.jsonl:12)
-	$(TRAINER) preview --rows $(ROWS) $(if $(ROW),--row $(ROW)) $(SETTINGS)
+	$(QUIET)$(TRAINER) preview --rows $(ROWS) $(if $(ROW),--row $(call quote,$(ROW))) $(AS_JSON) $(SETTINGS)
 
 retrain: preflight ## train on the rows as they are now, publish, put in service
 	$(TRAINER) retrain $(SETTINGS)
 
 ##@ Versions
 versions: ## list the versions of every adapter
-	$(REGISTRY) versions $(WHICH)
+	$(QUIET)$(REGISTRY) versions $(WHICH) $(AS_JSON)
 
-promote: ## put VERSION= in service
-	$(REGISTRY) promote $(WHICH) --version $(VERSION)
+promote: ## make VERSION= the one to serve
+	$(REGISTRY) promote $(WHICH) --version $(call quote,$(VERSION))
 
-rollback: ## put the version before back in service
+rollback: ## make the version before the one to serve again; there is one after the second retrain
 	$(REGISTRY) rollback $(WHICH)
 
 verify: ## recheck every file of every version against its manifest
-	$(REGISTRY) verify $(WHICH)
+	$(QUIET)$(REGISTRY) verify $(WHICH) $(AS_JSON)
 
 ##@ Keys
-key: ## make an API key for NAME= (MODELS=a,b limits it); it is shown once
-	$(COMPOSE) run --rm --no-deps keys key add $(NAME) $(if $(MODELS),--models $(MODELS))
+key: ## make an API key for NAME= (MODELS=a,b and EXPIRES=2027-01-31 limit it); it is shown once
+	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
 
 keys: ## list the API keys
-	$(COMPOSE) run --rm --no-deps keys key list
+	$(QUIET)$(KEYS) key list $(AS_JSON)
+
+revoke: ## make the key NAME= count no more, at once
+	$(KEYS) key revoke $(call quote,$(NAME))
 
 ##@ Maintenance
 lock: ## lock all requirements anew, with hashes (needs uv)

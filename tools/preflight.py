@@ -1,4 +1,9 @@
-"""Checks a machine for what the appliance needs, changes nothing, and says how to mend what is missing."""
+"""Checks a machine for what the appliance needs, changes nothing, and says how to mend what is missing.
+
+It runs on the host, whose Python may be as old as 3.8: annotations are not evaluated, and nothing else is newer.
+"""
+
+from __future__ import annotations
 
 import argparse
 import json
@@ -10,12 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 COMPOSE_AT_LEAST = (2, 24)  # `!reset` in compose.cpu.yaml
-FREE_GIB_AT_LEAST = 40
-FREE_GIB_AT_LEAST_CPU = 15
+IMAGES_GIB, IMAGES_GIB_CPU = 30, 10  # both images and what building them leaves in Docker's cache
+DATA_GIB, DATA_GIB_CPU = 10, 5  # base model, checkpoints, versions
 WRITABLE = ("runs", "registry", "cache/server", "cache/trainer")
 READABLE = ("datasets", "models", "keys")
-
-Problem = str | None
 
 
 def main() -> int:
@@ -25,11 +28,11 @@ def main() -> int:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("WHETSTONE_DATA_DIR") or "data"))
     parser.add_argument("--uid", type=int, default=int(os.environ.get("WHETSTONE_UID") or "10001"))
     options = parser.parse_args()
-    checks: list[tuple[str, Callable[[], Problem]]] = [
+    checks: list[tuple[str, Callable[[], str | None]]] = [
         ("Docker engine", _engine),
         ("Docker Compose", _compose),
         ("data folders", lambda: _folders(options.data, options.uid)),
-        ("disk", lambda: _disk(options.data, FREE_GIB_AT_LEAST_CPU if options.cpu else FREE_GIB_AT_LEAST)),
+        ("disk", lambda: disk_problem(_disk_needs(options.data, cpu=options.cpu))),
     ]
     if not options.cpu:
         checks.insert(2, ("GPU in containers", _card))
@@ -41,7 +44,7 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def _engine() -> Problem:
+def _engine() -> str | None:
     if shutil.which("docker") is None:
         return "no `docker` on the PATH; install Docker Engine"
     done = _run("docker", "info", "--format", "{{.ServerVersion}}")
@@ -50,7 +53,7 @@ def _engine() -> Problem:
     return None
 
 
-def _compose() -> Problem:
+def _compose() -> str | None:
     done = _run("docker", "compose", "version", "--format", "json")
     if done.returncode != 0:
         return "`docker compose` is missing; install the Compose v2 plugin"
@@ -61,7 +64,7 @@ def _compose() -> Problem:
     return None
 
 
-def _card() -> Problem:
+def _card() -> str | None:
     if not Path("/dev/nvidiactl").exists():
         return "no NVIDIA driver; install it, or use PROFILE=cpu"
     runtimes = _run("docker", "info", "--format", "{{json .Runtimes}} {{json .CDISpecDirs}}").stdout
@@ -72,7 +75,7 @@ def _card() -> Problem:
     return None
 
 
-def _folders(data: Path, uid: int) -> Problem:
+def _folders(data: Path, uid: int) -> str | None:
     missing = [name for name in (*WRITABLE, *READABLE) if not (data / name).is_dir()]
     if missing:
         return f"{data} lacks {', '.join(missing)}; `make folders` makes them"
@@ -91,14 +94,41 @@ def _allows(folder: Path, uid: int, *, write: bool) -> bool:
     return bits & wanted == wanted
 
 
-def _disk(data: Path, wanted: int) -> Problem:
-    free = shutil.disk_usage(data if data.exists() else Path()).free / 2**30
-    if free < wanted:
-        return f"{free:.0f} GiB are free where the data lie, {wanted} are wanted for images, base model and checkpoints"
+def _disk_needs(data: Path, *, cpu: bool) -> list[tuple[Path, int]]:
+    """What must be free where: images only as long as they are not built, and only where Docker's folder is this machine's."""
+    needs = [(data if data.exists() else Path(), DATA_GIB_CPU if cpu else DATA_GIB)]
+    profile = "cpu" if cpu else "cuda"
+    built = (
+        _run("docker", "image", "inspect", f"whetstone-server:{profile}", f"whetstone-trainer:{profile}").returncode
+        == 0
+    )
+    root = _run("docker", "info", "--format", "{{.DockerRootDir}}").stdout.strip()
+    if not built and root and Path(root).exists():
+        needs.append((Path(root), IMAGES_GIB_CPU if cpu else IMAGES_GIB))
+    return needs
+
+
+def disk_problem(
+    needs: list[tuple[Path, int]], *, usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
+) -> str | None:
+    """Compare what is free with what is wanted, folders on one disk added up.
+
+    Args:
+        needs: folders that exist, and the GiB wanted there.
+        usage: total, used and free bytes of a folder's disk.
+    """
+    disks: dict[int, list[tuple[Path, int]]] = {}
+    for folder, gib in needs:
+        disks.setdefault(folder.stat().st_dev, []).append((folder, gib))
+    for wanted in disks.values():
+        free, total = usage(wanted[0][0])[2] / 2**30, sum(gib for _, gib in wanted)
+        if free < total:
+            parts = " and ".join(f"{gib} for {folder.absolute()}" for folder, gib in wanted)
+            return f"{free:.0f} GiB are free, wanted are {parts}; free space, or set WHETSTONE_DATA_DIR to another disk"
     return None
 
 
-def _run(*words: str) -> "subprocess.CompletedProcess[str]":
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     except (FileNotFoundError, subprocess.TimeoutExpired) as error:

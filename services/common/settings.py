@@ -82,11 +82,11 @@ def _parse_override(text: str) -> Table:
     dotted, separator, raw = text.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
-        raise SettingsError(f"--set {text}: want table.key=value, for example --set training.epochs=2")
+        raise SettingsError(f"--set {text}: want table.key=value, for example --set recipe.epochs=2")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
-        value = raw.strip()  # an unquoted word is text: --set training.scheduler=cosine
+        value = raw.strip()  # an unquoted word is text: --set recipe.scheduler=cosine
     nested: Any = value
     for key in reversed(keys):
         nested = {key: nested}

