@@ -1,0 +1,130 @@
+"""Versions come, go and are refused while the real engine answers and scores."""
+
+import shutil
+import threading
+import time
+from typing import Any
+
+import openai
+import pytest
+
+from services.registry.layout import Registry
+from services.registry.manifest import Manifest
+from services.registry.pointer import promote
+from tests.e2e.adapters import publish_variant
+from tests.e2e.asking import ANSWERS, ask, stream_whole
+from tests.e2e.serving import ServerProcess
+
+pytestmark = pytest.mark.e2e
+
+
+def test_swap_under_load_mixes_nothing(server: ServerProcess, registry: Registry) -> None:
+    """While clients ask, the pointer goes to 2, to 1 and to 2: each answer is whole, and of the version it names."""
+    stop = threading.Event()
+    seen: list[tuple[str, str]] = []
+    failures: list[BaseException] = []
+
+    def keep_asking(*, stream: bool) -> None:
+        while not stop.is_set():
+            try:
+                seen.append(stream_whole(server, "acme")[:2] if stream else ask(server, "acme"))
+            except BaseException as error:  # noqa: BLE001 - collected, and asserted to be none
+                failures.append(error)
+
+    asking = [threading.Thread(target=keep_asking, kwargs={"stream": number % 2 == 0}) for number in range(4)]
+    for thread in asking:
+        thread.start()
+    try:
+        for version in (2, 1, 2):
+            count = len(seen)
+            server.wait(lambda: len(seen) > count + 3)  # noqa: B023 - called at once
+            promote(registry, "acme", version)
+            moved = time.monotonic()
+            server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == f"acme@{version}", 5)  # noqa: B023
+            assert time.monotonic() - moved < 2
+    finally:
+        count = len(seen)
+        server.wait(lambda: len(seen) > count + 3)
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert failures == []
+    assert {model for model, _ in seen} == {"acme@1", "acme@2"}
+    assert all(text == ANSWERS[int(model[-1])] for model, text in seen), set(seen)
+
+
+def test_prompts_are_scored_among_other_answers(server: ServerProcess) -> None:
+    """A probe, or a client's echo with logprobs, shares the engine's steps with answers: both are right, the engine lives."""
+    scoring: Any = {"prompt": "The sea was calm that morning, and the boats came home early.", "max_tokens": 1}
+    scoring |= {"echo": True, "logprobs": 0, "temperature": 0}
+    alone = server.client.completions.create(model="acme@1", **scoring).choices[0].logprobs
+    assert alone is not None
+    assert alone.token_logprobs is not None
+    stop = threading.Event()
+    asking = [threading.Thread(target=_keep_asking, args=(server, stop)) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    try:
+        for _ in range(6):
+            among = server.client.completions.create(model="acme@1", **scoring).choices[0].logprobs
+            assert among is not None
+            assert among.token_logprobs is not None
+            assert among.token_logprobs[1:] == pytest.approx(alone.token_logprobs[1:], abs=1e-3)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+
+
+def _keep_asking(server: ServerProcess, stop: threading.Event) -> None:
+    while not stop.is_set():
+        ask(server, "acme@2")
+
+
+REASONS = {
+    "nothing": "answers as the base model does",
+    "names": "no_proj",
+    "dora": "DoRA",
+    "rank": "max_lora_rank",
+    "base": "another base model",
+    "template": "another chat template",
+    "bit": "does not match its hash",
+}
+
+
+@pytest.mark.parametrize("kind", list(REASONS))
+def test_refused_version_changes_nothing(
+    server: ServerProcess, registry: Registry, versions: dict[int, Manifest], kind: str
+) -> None:
+    """Each bad version is refused with its reason, and the good one goes on answering."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
+    bad = publish_variant(registry, versions[1], kind=kind)
+    name = f"acme@{bad.version}"
+    if kind == "bit":
+        file = registry.folder("acme", bad.version) / "adapter_model.safetensors"
+        raw = bytearray(file.read_bytes())
+        raw[len(raw) // 2] ^= 0x10
+        file.write_bytes(raw)
+    promote(registry, "acme", bad.version)
+    server.wait(lambda: name in server.readiness["adapters"]["acme"]["refused"], 30)
+    readiness = server.readiness
+    assert REASONS[kind] in readiness["adapters"]["acme"]["refused"][name]
+    assert (readiness["status"], readiness["adapters"]["acme"]["serving"]) == ("degraded", "acme@2")
+    assert ask(server, "acme") == ("acme@2", ANSWERS[2])
+    with pytest.raises(openai.NotFoundError):
+        ask(server, name)
+
+
+def test_deleted_version_keeps_answering(server: ServerProcess, registry: Registry) -> None:
+    """The engine holds what it serves: it never reads a version's folder again."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
+    folder = registry.folder("acme", 2)
+    aside = folder.with_name(".aside")
+    shutil.move(folder, aside)
+    try:
+        time.sleep(2.5)  # at least two looks at the registry
+        assert ask(server, "acme") == ("acme@2", ANSWERS[2])
+    finally:
+        shutil.move(aside, folder)
