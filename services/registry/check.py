@@ -31,11 +31,13 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
         base_fingerprint: of the base model that the engine holds.
         chat_template_sha256: of the template that the server renders with.
         max_rank: the highest rank that the engine was started for.
+        target_modules: the modules that the engine was started to adapt.
     """
 
     base_fingerprint: str
     chat_template_sha256: str
     max_rank: int
+    target_modules: frozenset[str]
 
 
 class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,6 +67,11 @@ def check_version(registry: Registry, adapter: str, version: int, expectation: E
     facts = _check_config(name, folder / ADAPTER_CONFIG, expectation.max_rank)
     if facts != (manifest.lora.rank, sorted(manifest.lora.target_modules)):
         raise VersionRefused(f"{name}: {ADAPTER_CONFIG} and {MANIFEST} disagree on rank or target modules")
+    if strange := set(manifest.lora.target_modules) - expectation.target_modules:
+        raise VersionRefused(
+            f"{name}: adapts {', '.join(sorted(strange))}, which the engine was not started to adapt; "
+            "add it to engine.target_modules in config/server.toml, or leave it out of lora.target_modules"
+        )
     check_weights(name, folder / ADAPTER_WEIGHTS, rank=manifest.lora.rank)
     return manifest
 

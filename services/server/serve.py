@@ -190,6 +190,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
         base_fingerprint=plan.base.fingerprint,
         chat_template_sha256=plan.base.chat_template_sha256,
         max_rank=settings.engine.max_lora_rank,
+        target_modules=frozenset(settings.engine.target_modules),
     )
     return Model(
         engine=engine,

@@ -28,6 +28,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_loras: Positive
     max_cpu_loras: Positive
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512]
+    target_modules: Annotated[list[str], msgspec.Meta(min_length=1)]
     enforce_eager: bool
     cpu_kv_cache_gib: Positive
     cpu_threads_bind: str

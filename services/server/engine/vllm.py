@@ -76,6 +76,9 @@ class VllmEngine:
             max_loras=settings.max_loras,
             max_cpu_loras=settings.max_cpu_loras,
             max_lora_rank=settings.max_lora_rank,
+            # Left to itself vLLM adapts lm_head too: work at every token that no adapter asks for, and on a CPU its kernel kills
+            # the engine when a prompt is scored among other requests (docs/decisions/0047).
+            lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             max_logprobs=max_logprobs,
             enable_log_requests=False,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.registry.check import MAX_CONFIG_BYTES, Expectation, check_version, file_record
@@ -17,7 +18,12 @@ from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, 
 from services.registry.manifest import MAX_MANIFEST_BYTES
 from tests.support.adapters import BASE, publish_adapter, safetensors
 
-EXPECTED = Expectation(base_fingerprint=BASE.fingerprint, chat_template_sha256=BASE.chat_template_sha256, max_rank=16)
+EXPECTED = Expectation(
+    base_fingerprint=BASE.fingerprint,
+    chat_template_sha256=BASE.chat_template_sha256,
+    max_rank=16,
+    target_modules=frozenset({"q_proj", "v_proj"}),
+)
 STEM = "base_model.model.model.layers.0.self_attn.q_proj"
 
 
@@ -190,10 +196,15 @@ def test_a_rank_over_the_servers_is_refused_with_the_setting(registry: Registry)
 )
 def test_another_base_or_template_is_refused(registry: Registry, field: str, reason: str) -> None:
     publish_adapter(registry)
-    values = {"base_fingerprint": BASE.fingerprint, "chat_template_sha256": BASE.chat_template_sha256} | {
-        field: "0" * 64
-    }
-    assert reason in refused(registry, Expectation(**values, max_rank=16))
+    assert reason in refused(registry, msgspec.structs.replace(EXPECTED, **{field: "0" * 64}))
+
+
+def test_modules_that_the_engine_does_not_adapt_are_refused_by_name(registry: Registry) -> None:
+    """vLLM would load such a version and leave those modules as they are, without a word."""
+    publish_adapter(registry)
+    reason = refused(registry, msgspec.structs.replace(EXPECTED, target_modules=frozenset({"v_proj"})))
+    assert "adapts q_proj, which the engine was not started to adapt" in reason
+    assert "engine.target_modules" in reason
 
 
 def _header(text: bytes, *, length: int | None = None) -> bytes:

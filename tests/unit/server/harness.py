@@ -37,6 +37,7 @@ def settings(**changes: Any) -> ServerSettings:
             max_loras=2,
             max_cpu_loras=4,
             max_lora_rank=16,
+            target_modules=["q_proj", "v_proj"],
             enforce_eager=True,
             cpu_kv_cache_gib=1,
             cpu_threads_bind="auto",
