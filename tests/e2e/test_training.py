@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import msgspec
@@ -51,44 +52,58 @@ def start(data: Path) -> "subprocess.Popen[str]":
     )
 
 
-def events(data: Path) -> list[dict[str, object]]:
+def events(data: Path) -> list[dict[str, Any]]:
     return [
         json.loads(line) for file in sorted(data.glob("runs/*/events.jsonl")) for line in file.read_text().splitlines()
     ]
 
 
+def wait_for(data: Path, process: "subprocess.Popen[str]", what: dict[str, Any]) -> None:
+    """Wait until a run's events hold one with all of ``what``."""
+    deadline = time.monotonic() + 240
+    while not any(what.items() <= event.items() for event in events(data)):
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < deadline, f"no {what} within four minutes"
+        time.sleep(0.05)
+
+
 def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path) -> None:
     first = start(data)
-    deadline = time.monotonic() + 240
-    while not any(event["type"] == "checkpoint" for event in events(data)):
-        assert first.poll() is None, first.communicate()[1][-3000:]
-        assert time.monotonic() < deadline, "no checkpoint within four minutes"
-        time.sleep(0.2)
-    second = start(data)
-    _, said = second.communicate(timeout=120)
-    assert second.returncode == EXIT_BUSY, said
-    assert f"process {first.pid}" in said
+    wait_for(data, first, {"type": "loading", "what": "first step"})  # the worker listens, and four steps are to come
     first.send_signal(signal.SIGTERM)
     _, said = first.communicate(timeout=120)
     assert first.returncode == EXIT_INTERRUPTED, said
     registry = Registry(data / "registry")
     assert registry.versions("norudam") == []
+    saved = [event["step"] for event in events(data) if event["type"] == "checkpoint"]
+    assert saved, "a checkpoint of the step that was under way"
 
-    third = start(data)
-    printed, said = third.communicate(timeout=400)
-    assert third.returncode == 0, said
+    again = start(data)
+    wait_for(data, again, {"type": "step", "step": 4})
+    again.send_signal(signal.SIGSTOP)  # it holds the lock and cannot end while another is told so
+    busy = start(data)
+    _, said = busy.communicate(timeout=120)
+    again.send_signal(signal.SIGCONT)
+    assert busy.returncode == EXIT_BUSY, said
+    assert f"process {again.pid}" in said
+    printed, said = again.communicate(timeout=400)
+    assert again.returncode == 0, said
     assert "continuing run" in said
-    assert "continuing from checkpoint-" in said
+    assert f"continuing from checkpoint-{saved[-1]}" in said
     outcome = json.loads(printed)
     assert (outcome["version"], outcome["steps"]) == ("norudam@1", 4)
     steps = [event for event in events(data) if event["type"] == "step"]
     assert [step["step"] for step in steps] == [1, 2, 3, 4], "every step once: nothing lost, nothing done again"
     assert all(isinstance(step["grad_norm"], float) and step["grad_norm"] > 0 for step in steps)
+    assert outcome["train_loss"] == pytest.approx(mean(step["loss"] for step in steps)), "of the whole run"
+    for counted in ("tokens", "seconds"):
+        assert [step[counted] for step in steps] == sorted(step[counted] for step in steps)
 
     pointer = read_pointer(registry, "norudam")
     assert pointer is not None
     assert pointer.version == 1
     manifest = verify_version(registry, "norudam", 1)
+    assert manifest.metrics["tokens"] == steps[-1]["tokens"]
     assert probe_change(manifest.probe) > 0.001
     assert loaded_again(data) == [(prompt.base_logprobs, prompt.adapter_logprobs) for prompt in manifest.probe]
 
