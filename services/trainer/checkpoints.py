@@ -1,6 +1,7 @@
 """Checkpoints that prove they are whole: hashes written last, checked before one is continued."""
 
 import re
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from services.registry.check import file_record
 from services.registry.manifest import FileRecord
 
 SEAL = "complete.json"
-_NAME = re.compile(r"checkpoint-([0-9]+)")
+_NAME = re.compile(r"checkpoint-[0-9]+")
 
 
 def seal(checkpoint: Path) -> None:
@@ -29,14 +30,26 @@ def seal(checkpoint: Path) -> None:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The checkpoint with the most steps whose every file matches its seal; None where there is none."""
-    numbered = [(int(match[1]), entry) for entry in folder.iterdir() if (match := _NAME.fullmatch(entry.name))]
+    """The checkpoint with the most steps whose every file matches its seal; None where there is none.
+
+    What is newer and damaged is deleted: it would count towards ``checkpoints.keep``, and the next one saved would push a
+    whole one out before it is itself sealed.
+
+    Raises:
+        OSError: a checkpoint cannot be read or deleted.
+    """
     log = structlog.get_logger()
-    for _, checkpoint in sorted(numbered, reverse=True):
+    for checkpoint in sorted((entry for entry in folder.iterdir() if _NAME.fullmatch(entry.name)), key=step_of)[::-1]:
         if (damage := _damage(checkpoint)) is None:
             return checkpoint
-        log.warning("checkpoint skipped", checkpoint=checkpoint.name, reason=damage)
+        log.warning("checkpoint deleted", checkpoint=checkpoint.name, reason=damage)
+        shutil.rmtree(checkpoint)
     return None
+
+
+def step_of(checkpoint: Path) -> int:
+    """After how many updates a checkpoint was saved."""
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _damage(checkpoint: Path) -> str | None:

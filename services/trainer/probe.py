@@ -3,15 +3,17 @@
 The texts ship with the code. Rows are not used: a manifest holds nothing of the operator's data.
 """
 
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from services.registry.manifest import ProbePrompt
-from services.trainer.training.job import ScoreJob, TrainingFailed, write_job
+from services.trainer.training.job import MachineFailed, ScoreJob, TrainingFailed, write_job
 from services.trainer.worker import worker_environment
 
 CONVERSATIONS = (
@@ -32,7 +34,13 @@ class Prober(Protocol):
 
 
 def record_probe(
-    base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path, cache: Path
+    base_folder: Path,
+    adapter_folder: Path,
+    tokenizer: Any,
+    scratch: Path,
+    cache: Path,
+    *,
+    program: Sequence[str] = ("-m", "services.trainer.training.score"),
 ) -> list[ProbePrompt]:
     """Score the probe's texts in a fresh process that loads the base model and the adapter from their files.
 
@@ -42,9 +50,11 @@ def record_probe(
         tokenizer: the base model's, with its chat template.
         scratch: a folder for the job and its result.
         cache: what the process's compilers may write to.
+        program: what scores a ``ScoreJob``; arguments of this interpreter.
 
     Raises:
         TrainingFailed: the adapter's files cannot be loaded back.
+        MachineFailed: the process was killed, as happens when the memory is full.
     """
     prompts = [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
     job, output, log = scratch / "probe-job.json", scratch / "probe.json", scratch / "probe.log"
@@ -52,12 +62,18 @@ def record_probe(
     write_job(job, ScoreJob(base_folder=base_folder, adapter_folder=adapter_folder, prompts=prompts, output=output))
     with log.open("wb") as stream:
         done = subprocess.run(  # noqa: S603 - our own module, no shell
-            [sys.executable, "-m", "services.trainer.training.score", str(job)],
+            [sys.executable, *program, str(job)],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             env=worker_environment(cache),
+            start_new_session=True,  # Ctrl-C in a terminal must not throw a finished training away
             check=False,
+        )
+    if done.returncode < 0:
+        how = signal.Signals(-done.returncode).name
+        raise MachineFailed(
+            f"the process that loads the finished adapter back was killed ({how}); {log} has its output"
         )
     if done.returncode != 0:
         raise TrainingFailed(

@@ -25,7 +25,7 @@ from services.trainer.data.tokenizer import load_tokenizer
 from services.trainer.probe import Prober, probe_change, record_probe
 from services.trainer.progress import RunLog
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Finished, Interrupted, TrainingFailed, TrainingJob
+from services.trainer.training.job import Finished, Interrupted, MachineFailed, TrainingFailed, TrainingJob
 from services.trainer.worker import Worker
 
 _KEEP_RUNS = 5
@@ -66,6 +66,8 @@ def retrain(
         DataRefused: the rows are not fit to train on; nothing was loaded.
         BaseModelError: the base model is not installed.
         TrainingFailed: training yields no adapter; nothing is published.
+        MachineFailed: likewise, but the next retrain continues the run.
+        OSError: the volume cannot be written; the next retrain continues the run where one had begun.
         RegistryError: the registry cannot be written.
     """
     adapter = check_adapter_name(settings.adapter.name)
@@ -74,11 +76,11 @@ def retrain(
         clock = _Clock()
         base = read_base_model(paths.models, base_settings.base_model)
         base_folder = paths.models / base.name
-        fresh = runs.new_folder(paths.runs)
-        sources = take_snapshot(paths.datasets, fresh / "snapshot")
-        identity = runs.identity_of(settings, snapshot_hash(sources), base.fingerprint)
-        prepared = prepare(sources, fresh / "snapshot", base_folder, settings.data, settings.recipe.max_length)
-        run, decision = runs.begin(paths.runs, fresh, identity)
+        with runs.fresh_folder(paths.runs) as fresh:
+            sources = take_snapshot(paths.datasets, fresh / "snapshot")
+            identity = runs.identity_of(settings, snapshot_hash(sources), base)
+            prepared = prepare(sources, fresh / "snapshot", base_folder, settings.data, settings.recipe.max_length)
+            run, decision = runs.begin(paths.runs, fresh, identity)
         console.print(decision)
         clock.lap("data")
         try:
@@ -89,12 +91,16 @@ def retrain(
                 return _outcome(None, run, ended.step, None, clock)
             manifest = _publish(settings, base, run, prepared, ended, paths, prober)
             clock.lap("publishing")
+        except MachineFailed as error:
+            run.enter("interrupted", str(error))
+            raise
         except TrainingFailed as error:
             run.enter("failed", str(error))
             raise
+        finally:
+            runs.prune(paths.runs, _KEEP_RUNS, run)
         run.enter("published", model_name(adapter, manifest.version))
         promote(Registry(paths.registry), adapter, manifest.version)
-        runs.prune(paths.runs, _KEEP_RUNS)
         return _outcome(model_name(adapter, manifest.version), run, ended.steps, ended, clock)
 
 

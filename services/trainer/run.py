@@ -3,22 +3,26 @@
 import hashlib
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from services.base_model.identity import BaseModel
 from services.common.durable import replace_file
 
 RUN_FILE = "run.json"
 _NEW_PREFIX = ".new-"
 
+# A run that is "running" and has no process was killed; it is continued like one that was "interrupted".
 State = Literal["running", "interrupted", "failed", "published"]
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
-    """What must be equal for a checkpoint to be continued: hashes of the recipe, the rows and the base model."""
+    """What must be equal for a checkpoint to be continued: hashes of the recipe, the rows and the base model's record."""
 
     recipe: str
     data: str
@@ -69,20 +73,33 @@ class Run:
         replace_file(self.folder / RUN_FILE, msgspec.json.encode(self.record) + b"\n")
 
 
-def identity_of(recipe: Any, data: str, base: str) -> Identity:
-    """Hash the settings that shape the result, beside the hashes of rows and base model."""
-    digest = hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(recipe), order="deterministic"))
-    return Identity(recipe=digest.hexdigest(), data=data, base=base)
+def identity_of(recipe: Any, data: str, base: BaseModel) -> Identity:
+    """Hash the settings that shape the result and the base model's record, beside the hash of the rows.
+
+    The record names every file of the base with its hash: tokenizer and chat template decide what is trained, too.
+    """
+    return Identity(recipe=_hash(recipe), data=data, base=_hash(base))
 
 
-def new_folder(runs: Path) -> Path:
-    """An empty folder for a run that does not know its identity yet; those of killed runs are removed."""
+def _hash(struct: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(struct), order="deterministic")).hexdigest()
+
+
+@contextmanager
+def fresh_folder(runs: Path) -> Iterator[Path]:
+    """A folder for a run that does not know its identity yet; gone at the end unless ``begin`` made it a run's.
+
+    It holds a copy of all rows, so those of killed processes are removed first.
+    """
     runs.mkdir(parents=True, exist_ok=True)
     for leftover in runs.glob(f"{_NEW_PREFIX}*"):
         shutil.rmtree(leftover, ignore_errors=True)
     folder = runs / f"{_NEW_PREFIX}{secrets.token_hex(6)}"
     folder.mkdir()
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def begin(runs: Path, fresh: Path, identity: Identity) -> tuple[Run, str]:
@@ -93,11 +110,10 @@ def begin(runs: Path, fresh: Path, identity: Identity) -> tuple[Run, str]:
     """
     last = _newest_unfinished(runs)
     if last is not None and last.record.identity == identity:
-        shutil.rmtree(fresh)
         last.enter("running")
         return last, f"continuing run {last.record.run_id}, which did not finish"
     now = datetime.now(UTC)
-    run_id = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    run_id = f"{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"  # in order of time, within a second too
     folder = runs / run_id
     fresh.rename(folder)
     run = Run(folder, RunRecord(run_id=run_id, identity=identity, state="running", started=now.isoformat()))
@@ -116,11 +132,12 @@ def begin(runs: Path, fresh: Path, identity: Identity) -> tuple[Run, str]:
     )
 
 
-def prune(runs: Path, keep: int) -> None:
-    """Delete the oldest finished runs beyond ``keep``; the snapshot of data goes with them."""
-    finished = [run for run in _all(runs) if run.record.state in {"published", "failed"}]
-    for run in finished[: max(0, len(finished) - keep)]:
-        shutil.rmtree(run.folder, ignore_errors=True)
+def prune(runs: Path, keep: int, used: Run) -> None:
+    """Delete every run but ``used`` and the newest ``keep``, whatever became of them: each holds a copy of the rows."""
+    folders = sorted(entry for entry in runs.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    for folder in folders[:-keep]:
+        if folder != used.folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _newest_unfinished(runs: Path) -> Run | None:

@@ -12,7 +12,17 @@ from typing import Protocol
 
 import msgspec
 
-from services.trainer.training.job import Event, Failed, Finished, Interrupted, TrainingFailed, TrainingJob, write_job
+from services.trainer.checkpoints import step_of
+from services.trainer.training.job import (
+    Event,
+    Failed,
+    Finished,
+    Interrupted,
+    MachineFailed,
+    TrainingFailed,
+    TrainingJob,
+    write_job,
+)
 
 
 class Worker(Protocol):
@@ -23,6 +33,7 @@ class Worker(Protocol):
 
         Raises:
             TrainingFailed: one sentence on why there is no adapter.
+            MachineFailed: likewise, and what was saved can be continued.
         """
 
 
@@ -65,6 +76,8 @@ class ProcessWorker:
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
+        if self._stop.requested:
+            return _as_it_was(job)
         job_file, log_file = folder / "job.json", folder / "worker.log"
         write_job(job_file, job)
         last: Event | None = None
@@ -91,11 +104,22 @@ class ProcessWorker:
                     if child.poll() is None and sys.exc_info()[0] is not None:
                         child.kill()
                     child.wait()
+        return self._end(job, last, child.returncode, log_file)
+
+    def _end(self, job: TrainingJob, last: Event | None, code: int, log_file: Path) -> Finished | Interrupted:
         if isinstance(last, Failed):
-            raise TrainingFailed(last.reason)
-        if child.returncode == 0 and isinstance(last, Finished | Interrupted):
+            raise MachineFailed(last.reason) if last.of_machine else TrainingFailed(last.reason)
+        if code == 0 and isinstance(last, Finished | Interrupted):
             return last
-        raise TrainingFailed(_cause_of_death(child.returncode, log_file))
+        if code == -signal.SIGTERM and self._stop.requested:
+            return _as_it_was(job)  # the request came before the worker listened for it, so before its first update
+        if code < 0:
+            raise MachineFailed(_cause_of_death(code, log_file))
+        raise TrainingFailed(_cause_of_death(code, log_file))
+
+
+def _as_it_was(job: TrainingJob) -> Interrupted:
+    return Interrupted(step=step_of(job.resume_from) if job.resume_from else 0)
 
 
 def worker_environment(cache: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from types import FrameType
 import msgspec
 
 from services.trainer.training.backend import choose_backend
-from services.trainer.training.job import Event, Failed, Loading, TrainingFailed, TrainingJob, read_job
+from services.trainer.training.job import Event, Failed, Loading, MachineFailed, TrainingFailed, TrainingJob, read_job
 
 
 class EventPipe:
@@ -45,14 +45,25 @@ def main() -> int:
     try:
         choose_backend(job.recipe)(job, pipe)
     except TrainingFailed as error:
-        pipe.emit(Failed(reason=str(error)))
-    except MemoryError:
-        pipe.emit(Failed(reason="out of memory; lower recipe.rows_per_pass or recipe.max_length"))
-    except OSError as error:
-        pipe.emit(
-            Failed(reason=f"{error.filename or 'a file'}: {error.strerror}; check the data volume and its free space")
-        )
+        pipe.emit(Failed(reason=str(error), of_machine=isinstance(error, MachineFailed)))
+    except Exception as error:
+        if (reason := fault_of_machine(error)) is None:
+            raise  # the traceback goes to worker.log
+        pipe.emit(Failed(reason=reason, of_machine=True))
     return 0
+
+
+def fault_of_machine(error: Exception) -> str | None:
+    """One sentence where memory or disk is to blame, whatever library says so; None where neither is."""
+    words = str(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in words:
+        return "out of memory; lower recipe.rows_per_pass or recipe.max_length"
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'a file'}: {error.strerror}; check the data volume and its free space"
+    # torch.save and safetensors tell of a full disk in errors of their own.
+    if any(mark in words for mark in ("enforce fail at inline_container", "iostream error", "os error")):
+        return "a checkpoint cannot be written; check the data volume and its free space"
+    return None
 
 
 if __name__ == "__main__":

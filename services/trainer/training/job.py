@@ -50,8 +50,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
 
     Attributes:
         loss: mean over the update's supervised tokens, in nats.
-        tokens: tokens seen since the worker started, padding not counted.
-        seconds: since the first update began.
+        tokens: seen since the run's first update began, padding not counted; those of earlier workers included.
+        seconds: spent on updates since then; those of earlier workers included, the pauses between them not.
     """
 
     step: int
@@ -81,9 +81,11 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     """The adapter's files are written.
 
     Attributes:
-        train_loss: mean over all updates, in nats per supervised token.
+        train_loss: mean over all updates of the run, in nats per supervised token.
         holdout_loss: after training; None without holdout rows.
         update_norm: Frobenius norm of all lora_B matrices, zero before the first update.
+        tokens: of the whole run, as ``Step.tokens``.
+        seconds: of the whole run, as ``Step.seconds``, and the holdout's.
         backend: the backend that ran, and with which base and arithmetic.
     """
 
@@ -103,9 +105,15 @@ class Interrupted(msgspec.Struct, frozen=True, kw_only=True, tag="interrupted"):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The worker cannot go on; one sentence with the remedy, without data."""
+    """The worker cannot go on.
+
+    Attributes:
+        reason: one sentence with the remedy, without data.
+        of_machine: the run's checkpoints are good, as after ``MachineFailed``.
+    """
 
     reason: str
+    of_machine: bool = False
 
 
 Event = Step | Checkpoint | Loading | Finished | Interrupted | Failed
@@ -142,3 +150,7 @@ def _decode_path(kind: type[Any], value: Any) -> Any:
 
 class TrainingFailed(Exception):
     """Training cannot yield an adapter; the message is one sentence with the remedy."""
+
+
+class MachineFailed(TrainingFailed):
+    """Not the recipe but the machine ended the training: killed, memory or disk full. What was saved can be continued."""

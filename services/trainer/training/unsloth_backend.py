@@ -4,7 +4,7 @@ import torch  # after unsloth, as unsloth asks
 import unsloth  # first: it patches transformers, TRL and PEFT as they are imported
 from unsloth import FastLanguageModel
 
-from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
+from services.trainer.training.job import MachineFailed, Observer, TrainingJob
 from services.trainer.training.loop import run_loop
 
 
@@ -37,7 +37,7 @@ def train(job: TrainingJob, observer: Observer) -> None:
             random_state=recipe.seed,
         )
     except torch.OutOfMemoryError as error:
-        raise TrainingFailed(
+        raise MachineFailed(
             "the card's memory does not hold the base model; set recipe.base_bits = 4 or stop other users of the card"
         ) from error
     optimizer = recipe.optimizer if recipe.optimizer != "auto" else "adamw_8bit"

@@ -5,11 +5,20 @@ import signal
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.common.settings import load
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Event, Finished, Interrupted, Step, TrainingFailed, TrainingJob
+from services.trainer.training.job import (
+    Event,
+    Finished,
+    Interrupted,
+    MachineFailed,
+    Step,
+    TrainingFailed,
+    TrainingJob,
+)
 from services.trainer.worker import ProcessWorker, Stop
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -72,6 +81,28 @@ def test_a_worker_that_dies_is_explained(program: str, sentence: str, job: Train
         run(program, job, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("program", "of_machine"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", True),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", True),
+        ("emit(type='failed', reason='the card is full', of_machine=True)", True),
+        ("os.kill(os.getpid(), signal.SIGTERM)", True),
+        ("emit(type='failed', reason='the loss became nan')", False),
+        ("raise SystemExit(3)", False),
+    ],
+)
+def test_what_the_machine_ended_is_told_from_what_the_recipe_ended(
+    program: str,
+    of_machine: bool,  # noqa: FBT001 - a parameter
+    job: TrainingJob,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(TrainingFailed) as caught:
+        run(program, job, tmp_path)
+    assert isinstance(caught.value, MachineFailed) == of_machine
+
+
 def test_what_a_worker_prints_goes_to_its_log_and_not_to_the_operator(
     job: TrainingJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -80,11 +111,28 @@ def test_what_a_worker_prints_goes_to_its_log_and_not_to_the_operator(
     assert (tmp_path / "worker.log").read_text() == "noise\nnoise\n"
 
 
-def test_a_request_to_stop_reaches_the_worker(job: TrainingJob, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("checkpoint", "step"), [(None, 0), ("checkpoint-5000", 5000)])
+def test_a_request_to_stop_before_the_worker_starts_starts_none(
+    checkpoint: str | None, step: int, job: TrainingJob, tmp_path: Path
+) -> None:
+    resume_from = tmp_path / checkpoint if checkpoint else None
     stop = Stop()
-    stop.handle(signal.SIGTERM, None)  # asked for before the worker had begun
-    with pytest.raises(TrainingFailed, match="SIGTERM"):
-        run("time.sleep(30)", job, tmp_path, stop)
+    stop.handle(signal.SIGTERM, None)
+    ended, _ = run("emit(**finished)", msgspec.structs.replace(job, resume_from=resume_from), tmp_path, stop)
+    assert ended == Interrupted(step=step)
+    assert not (tmp_path / "worker.log").exists()
+
+
+def test_a_request_to_stop_that_kills_a_worker_which_does_not_listen_yet_loses_nothing(
+    job: TrainingJob, tmp_path: Path
+) -> None:
+    deaf = "os.kill(os.getppid(), signal.SIGUSR1); time.sleep(30)"  # as while torch is imported
+    resumed = msgspec.structs.replace(job, resume_from=tmp_path / "checkpoint-7")
+    ended, _ = run(deaf, resumed, tmp_path, _stop_on(signal.SIGUSR1))
+    assert ended == Interrupted(step=7)
+
+
+def test_a_request_to_stop_reaches_the_worker(job: TrainingJob, tmp_path: Path) -> None:
     saves = (
         "def end(*_): emit(type='interrupted', step=1); os._exit(0)\n"
         "signal.signal(signal.SIGTERM, end)\n"

@@ -1,0 +1,130 @@
+"""A data root with a tiny base model and rows, and a worker that only writes files: retrains without training."""
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from services.base_model.identity import BaseModelSettings, BaseSettings
+from services.common.paths import DataPaths
+from services.common.settings import load
+from services.registry.layout import Registry
+from services.registry.manifest import ProbePrompt
+from services.trainer.checkpoints import seal
+from services.trainer.probe import Prober
+from services.trainer.retrain import Outcome, retrain
+from services.trainer.settings import TrainingSettings
+from services.trainer.training.job import Checkpoint, Event, Finished, Interrupted, Step, TrainingJob
+from tests.support.adapters import safetensors, write_adapter
+from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
+
+CONFIG = Path(__file__).resolve().parents[3] / "config"
+
+
+class TinyBase:
+    """Fills a base model's folder with a tokenizer made in code and one small tensor; ``part`` differs from the usual."""
+
+    def __init__(self, part: str = "") -> None:
+        self._part = part
+
+    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
+        """See ``Source``."""
+        save_base(folder, STRICT if self._part == "template" else CHATML)
+        if self._part == "tokenizer":
+            byte_tokenizer(merges=[("a", "b")]).save_pretrained(folder)
+        fill = 0.25 if self._part == "weights" else 0.5
+        (folder / "model.safetensors").write_bytes(safetensors({"weight": (2, 2)}, fill=fill))
+        return "2" if self._part == "revision" else "1"
+
+
+class FakeWorker:
+    """Takes four steps and writes an adapter.
+
+    Args:
+        stop_at: the step after which it saves a checkpoint and ends, as after SIGTERM.
+        fail: raised there, or before the first step where ``stop_at`` is None.
+        before: called before the first step.
+    """
+
+    def __init__(
+        self,
+        *,
+        stop_at: int | None = None,
+        fail: Exception | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        self.jobs: list[TrainingJob] = []
+        self.checkpoints_at_start: list[str] = []
+        self._stop_at, self._fail, self._before = stop_at, fail, before
+
+    def __call__(self, job: TrainingJob, _folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
+        """See ``Worker``."""
+        self.jobs.append(job)
+        self.checkpoints_at_start = sorted(entry.name for entry in job.checkpoints_folder.iterdir())
+        if self._before:
+            self._before()
+        if self._fail and self._stop_at is None:
+            raise self._fail
+        first = int(job.resume_from.name.rpartition("-")[2]) + 1 if job.resume_from else 1
+        for step in range(first, 5):
+            on_event(
+                Step(
+                    step=step,
+                    of=4,
+                    loss=1.0 / step,
+                    learning_rate=1e-4,
+                    grad_norm=1.0,
+                    tokens=100 * step,
+                    seconds=float(step),
+                )
+            )
+            checkpoint = job.checkpoints_folder / f"checkpoint-{step}"
+            checkpoint.mkdir()
+            (checkpoint / "state").write_text(str(step))
+            seal(checkpoint)
+            on_event(Checkpoint(step=step, folder=checkpoint.name))
+            if step == self._stop_at:
+                if self._fail:
+                    raise self._fail
+                return Interrupted(step=step)
+        job.adapter_folder.mkdir(exist_ok=True)
+        write_adapter(job.adapter_folder, rank=job.lora.rank, lora_alpha=job.lora.alpha, auto_mapping={"x": "y"})
+        return Finished(
+            steps=4, train_loss=0.5, holdout_loss=None, update_norm=1.0, tokens=400, seconds=4.0, backend="fake"
+        )
+
+
+def fake_probe(*_: object) -> list[ProbePrompt]:
+    """A ``Prober`` that scores nothing."""
+    return [ProbePrompt(token_ids=[1, 2], base_logprobs=[-1.0], adapter_logprobs=[-0.5])]
+
+
+class House:
+    """A data root with a base model and rows, and a way to retrain on them."""
+
+    def __init__(self, root: Path, base: BaseSettings) -> None:
+        self.paths, self.base = DataPaths(root), base
+        self.registry = Registry(self.paths.registry)
+        self.paths.datasets.mkdir(parents=True)
+        self.write_rows(20)
+
+    def write_rows(self, count: int) -> None:
+        """Put ``count`` distinct rows in place of those that are there."""
+        rows = ({"prompt": f"question {index}", "completion": f"answer {index}"} for index in range(count))
+        (self.paths.datasets / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+    def retrain(
+        self, worker: FakeWorker, overrides: Sequence[str] = (), *, prober: Prober = fake_probe
+    ) -> tuple[Outcome, str]:
+        """Retrain; the outcome, and what was said."""
+        console = Console(record=True, width=200, file=io.StringIO())
+        settings = load("training", TrainingSettings, ["adapter.name=acme", *overrides], folder=CONFIG)
+        outcome = retrain(settings, self.base, self.paths, worker=worker, console=console, prober=prober)
+        return outcome, console.export_text()
+
+    @property
+    def runs(self) -> list[str]:
+        """The names of all folders of runs, in order of time."""
+        return sorted(entry.name for entry in self.paths.runs.iterdir() if entry.is_dir())
