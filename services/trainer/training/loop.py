@@ -11,14 +11,26 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from services.trainer.checkpoints import seal
-from services.trainer.training.job import Checkpoint, Finished, Interrupted, Observer, Step, TrainingFailed, TrainingJob
+from services.trainer.training.job import (
+    Checkpoint,
+    Finished,
+    Interrupted,
+    MachineFailed,
+    Observer,
+    Step,
+    TrainingFailed,
+    TrainingJob,
+)
+
+_SECONDS = "run_seconds"  # beside each loss in the trainer's log, which checkpoints keep
 
 
 def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str) -> None:
     """Train ``model``'s adapter on the job's rows, report every step, write the adapter.
 
     Raises:
-        TrainingFailed: the loss is not finite, the adapter did not change, or the memory does not suffice.
+        TrainingFailed: the loss is not finite, or the adapter did not change.
+        MachineFailed: the memory does not suffice.
     """
     rows = Dataset.load_from_disk(str(job.train_rows))
     observer.loading("trainer")
@@ -34,9 +46,11 @@ def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any
     trainer.remove_callback(PrinterCallback)  # it would write every step a second time
     observer.loading("first step")
     try:
-        output = trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+        trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
+    except _NothingLeft:
+        pass  # the run was killed between its last update and its publication; the checkpoint's weights are loaded
     except torch.OutOfMemoryError as error:
-        raise TrainingFailed(
+        raise MachineFailed(
             "the card's memory is full; lower recipe.rows_per_pass, recipe.max_length or set recipe.base_bits = 4"
         ) from error
     if watch.interrupted_at is not None:
@@ -58,7 +72,7 @@ def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any
     observer.emit(
         Finished(
             steps=trainer.state.global_step,
-            train_loss=output.training_loss,
+            train_loss=_mean_loss(trainer.state),
             holdout_loss=holdout_loss,
             update_norm=update_norm,
             tokens=int(trainer.state.num_input_tokens_seen),
@@ -95,7 +109,8 @@ def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
         padding_free=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
-        include_num_input_tokens_seen="non_padding",
+        # A packed pass has no padding and no mask, and transformers would take the token that ends a turn for padding.
+        include_num_input_tokens_seen="all" if recipe.packing else "non_padding",
         save_strategy="steps",
         save_steps=job.checkpoints.every_steps,
         save_total_limit=job.checkpoints.keep,
@@ -113,6 +128,10 @@ class _CpuTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed for myp
         return Trainer.compute_loss(self, model, inputs, *rest, **named)
 
 
+class _NothingLeft(Exception):
+    """The checkpoint that is continued is of the last update: transformers would make one more."""
+
+
 class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed for mypy
     """Turns the trainer's callbacks into events, seals checkpoints, and ends the run when asked to."""
 
@@ -120,14 +139,18 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not type
         self._observer = observer
         self._checkpoints = checkpoints
         self._began = 0.0
+        self._before = 0.0
         self.interrupted_at: int | None = None
 
     @property
     def seconds(self) -> float:
-        return round(time.monotonic() - self._began, 3)
+        return round(self._before + time.monotonic() - self._began, 3)
 
-    def on_train_begin(self, *_: Any, **__: Any) -> None:
+    def on_train_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         self._began = time.monotonic()
+        self._before = max((entry.get(_SECONDS, 0.0) for entry in state.log_history), default=0.0)
+        if state.global_step >= state.max_steps:
+            raise _NothingLeft
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is None or "loss" not in logs:
@@ -138,6 +161,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not type
             raise TrainingFailed(
                 f"the loss became {loss} at step {state.global_step}; lower recipe.learning_rate and check the rows"
             )
+        state.log_history[-1][_SECONDS] = self.seconds
         self._observer.emit(
             Step(
                 step=state.global_step,
@@ -160,6 +184,12 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not type
         folder = self._checkpoints / f"checkpoint-{state.global_step}"
         seal(folder)
         self._observer.emit(Checkpoint(step=state.global_step, folder=folder.name))
+
+
+def _mean_loss(state: Any) -> float:
+    """Mean over every update of the run in nats per supervised token; the trainer's own knows the last worker's only."""
+    losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+    return float(sum(losses) / len(losses))
 
 
 def _update_norm(model: Any) -> float:

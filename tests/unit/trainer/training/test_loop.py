@@ -1,0 +1,99 @@
+"""The real backend on a tiny model: a run that is continued reports the whole run, and packed rows do not see each other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+
+from services.trainer.training.job import Finished, Interrupted, MachineFailed
+from services.trainer.worker import ProcessWorker, Stop
+from tests.unit.trainer.tiny import ROWS, TinyRuns, Watcher, write_rows
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyRuns]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more would wait for each other longer than they compute
+    yield TinyRuns(tmp_path_factory.mktemp("tiny"))
+    torch.set_num_threads(threads)
+
+
+def result(watcher: Watcher) -> Finished:
+    finished = watcher.events[-1]
+    assert isinstance(finished, Finished)
+    return finished
+
+
+def test_a_continued_run_reports_the_loss_tokens_and_time_of_the_whole_run(runs: TinyRuns) -> None:
+    rows = write_rows(runs.root / "rows", ROWS)
+    whole = runs.train(runs.job("whole", rows=rows))
+    first = runs.train(runs.job("parts", rows=rows), stop_after=2)
+    assert first.events[-1] == Interrupted(step=3)
+    second = runs.train(runs.job("parts", rows=rows, resume=True))
+    steps = [*first.steps, *second.steps]
+    assert [step.step for step in steps] == [1, 2, 3, 4]
+    assert [step.loss for step in steps] == [step.loss for step in whole.steps]
+    assert [step.tokens for step in steps] == [step.tokens for step in whole.steps]
+    assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
+    assert result(second).train_loss == pytest.approx(mean(step.loss for step in steps))
+    assert result(second).tokens == steps[-1].tokens == result(whole).tokens
+    assert result(second).seconds >= steps[-1].seconds
+    assert result(second).update_norm == result(whole).update_norm
+
+
+def test_a_run_that_was_killed_after_its_last_update_makes_no_further_one(runs: TinyRuns) -> None:
+    rows = write_rows(runs.root / "rows of a constant rate", ROWS)
+    job = runs.job("done", rows=rows, scheduler="constant")
+    before = result(runs.train(job))
+    again = runs.train(runs.job("done", rows=rows, resume=True, scheduler="constant"))
+    assert again.steps == []
+    assert (result(again).steps, result(again).train_loss) == (4, before.train_loss)
+    assert (result(again).update_norm, result(again).tokens) == (before.update_norm, before.tokens)
+
+
+@pytest.mark.parametrize("learnt", [[0], [1], [2], [0, 1, 2]], ids=["first", "second", "third", "all"])
+def test_a_packed_row_has_the_loss_that_it_has_alone(learnt: list[int], runs: TinyRuns) -> None:
+    name = "packed " + "".join(map(str, learnt))
+    rows = write_rows(runs.root / name, ROWS[:3], learnt=learnt)
+    alone = runs.train(runs.job(f"{name} no", rows=rows, max_steps=1, rows_per_step=3, rows_per_pass=1))
+    packed = runs.train(runs.job(f"{name} yes", rows=rows, max_steps=1, rows_per_step=1, rows_per_pass=1, packing=True))
+    [one], [other] = alone.steps, packed.steps
+    assert other.loss == pytest.approx(one.loss, rel=1e-5)
+    assert other.grad_norm == pytest.approx(one.grad_norm, rel=1e-4)
+    assert other.tokens == one.tokens == sum(map(len, ROWS[:3]))
+
+
+def test_a_token_that_pads_elsewhere_is_counted_in_packed_rows(runs: TinyRuns) -> None:
+    end = runs.pad
+    rows = write_rows(runs.root / "ends", [(*row, end) for row in ROWS[:3]])
+    packed = runs.train(runs.job("ends", rows=rows, max_steps=1, rows_per_step=1, rows_per_pass=1, packing=True))
+    assert packed.steps[0].tokens == sum(len(row) + 1 for row in ROWS[:3])
+
+
+def test_the_holdouts_loss_is_the_same_with_and_without_packing(runs: TinyRuns) -> None:
+    rows = write_rows(runs.root / "few", ROWS[:3])
+    holdout = write_rows(runs.root / "holdout", ROWS)
+    losses = []
+    for packing in (False, True):
+        job = runs.job(
+            f"holdout {packing}",
+            rows=rows,
+            holdout=holdout,
+            max_steps=1,
+            rows_per_step=3,
+            rows_per_pass=3,
+            packing=packing,
+        )
+        losses.append(result(runs.train(job)).holdout_loss)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_a_checkpoint_that_fills_the_disk_leaves_a_run_that_can_be_continued(runs: TinyRuns, tmp_path: Path) -> None:
+    job = runs.job("full", rows=write_rows(runs.root / "rows of the full", ROWS), max_steps=1)
+    checkpoint = job.checkpoints_folder / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "optimizer.pt").symlink_to("/dev/full")
+    with pytest.raises(MachineFailed, match="a checkpoint cannot be written; check the data volume and its free space"):
+        ProcessWorker(Stop(), tmp_path / "cache")(job, tmp_path, lambda _: None)
