@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import msgspec
 
+from services.trainer.data.rows import Format
+
 SHOWN_PER_FILE = 50
 
 
@@ -31,12 +33,32 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         return ": ".join([*parts, f"{self.reason}. {self.remedy}"])
 
 
-class DataRefused(Exception):
-    """The rows are not fit to train on; ``str()`` is the whole report."""
+class ReadFile(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a file although rows were refused.
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
-        """Carry every fault, in order of file and line."""
-        self.faults = tuple(faults)
+    Attributes:
+        format: of its rows; None where none could be read.
+        rows: how many could be read.
+        faults: how many faults it has.
+    """
+
+    file: str
+    format: Format | None
+    rows: int
+    faults: int
+
+
+class DataRefused(Exception):
+    """The rows are not fit to train on; ``str()`` is the whole report.
+
+    Attributes:
+        faults: every one, in the order given.
+        files: what could be read of each file; empty where nothing was.
+    """
+
+    def __init__(self, faults: Iterable[Fault], files: Iterable[ReadFile] = ()) -> None:
+        """Carry every fault, and what is known of the files besides."""
+        self.faults, self.files = tuple(faults), tuple(files)
         super().__init__(_describe(self.faults))
 
 
@@ -48,7 +70,7 @@ def _describe(faults: tuple[Fault, ...]) -> str:
         if shown[fault.file] <= SHOWN_PER_FILE:
             lines.append(f"  {fault}")
     lines += [
-        f"  {file}: {count - SHOWN_PER_FILE} more faults (check-data --json lists all)"
+        f"  {file}: {count - SHOWN_PER_FILE} more faults (`make check-data JSON=1` lists all)"
         for file, count in shown.items()
         if count > SHOWN_PER_FILE
     ]

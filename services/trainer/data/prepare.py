@@ -1,6 +1,7 @@
 """The whole way from files to examples, and the refusals that need all rows to be known."""
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,14 +9,14 @@ import msgspec
 import numpy as np
 
 from services.trainer.data.dedupe import Deduped, dedupe
-from services.trainer.data.faults import DataRefused, Fault
+from services.trainer.data.faults import DataRefused, Fault, ReadFile
 from services.trainer.data.formats import Unfit, detect, parse
 from services.trainer.data.lines import read_objects
 from services.trainer.data.render import Renderer
 from services.trainer.data.report import MAX_PLACES, DataReport, FileReport
 from services.trainer.data.rows import Example, Format, Row
 from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import SourceFile, take_snapshot
+from services.trainer.data.sources import Snapshot, take_snapshot
 from services.trainer.data.split import in_holdout
 from services.trainer.data.tokenizer import load_tokenizer, stop_ids
 
@@ -39,13 +40,11 @@ def check_data(datasets: Path, base_folder: Path, settings: DataSettings, max_le
         return prepare(take_snapshot(datasets, snapshot), snapshot, base_folder, settings, max_length).report
 
 
-def prepare(
-    sources: tuple[SourceFile, ...], snapshot: Path, base_folder: Path, settings: DataSettings, max_length: int
-) -> Prepared:
+def prepare(sources: Snapshot, snapshot: Path, base_folder: Path, settings: DataSettings, max_length: int) -> Prepared:
     """Read, check, drop, split, render.
 
     Args:
-        sources: the snapshot's files.
+        sources: what was copied, and the faults of what was not.
         snapshot: where they lie.
         base_folder: the base model, of which only the tokenizer is loaded.
         settings: what is accepted.
@@ -54,20 +53,36 @@ def prepare(
     Raises:
         DataRefused: with every fault.
     """
-    reports = {source.name: FileReport(file=source.name, sha256=source.sha256, size=source.size) for source in sources}
+    reports = {
+        source.name: FileReport(file=source.name, sha256=source.sha256, size=source.size) for source in sources.files
+    }
     rows, faults = _read_all(snapshot, reports, settings)
+    faults = [*sources.faults, *faults]
     if faults and not rows:
-        raise DataRefused(faults)
+        raise _refused(faults, reports)
     tokenizer = load_tokenizer(base_folder)
-    renderer = Renderer(tokenizer, stop_ids(tokenizer, base_folder), learn_all=settings.loss == "all")
-    faults += [fault for row in rows if (fault := renderer.spelled_special_token(row)) is not None]
-    if faults:
-        raise DataRefused(sorted(faults, key=lambda fault: (fault.file, fault.line)))
-    kept = dedupe(rows)
-    train, holdout = _examples(kept, renderer, reports, settings, max_length)
+    try:
+        renderer = Renderer(tokenizer, stop_ids(tokenizer, base_folder), learn_all=settings.loss == "all")
+        spelled = [renderer.spelled_special_token(row) for row in rows]
+        faults += [fault for fault in spelled if fault is not None]
+        kept = dedupe(row for row, fault in zip(rows, spelled, strict=True) if fault is None)
+        train, holdout = _examples(kept, renderer, reports, settings, max_length, faults)
+    except DataRefused as error:  # the base model's template is to blame; what is known of the rows is said beside
+        raise _refused([*faults, *error.faults], reports) from error
     report = _report(list(reports.values()), kept, train, max_length)
-    _refuse_as_a_whole(report, settings)
+    # Judged once no row is missing: a row that is mended counts, so before that there may be enough of them.
+    if faults := faults or _faults_of_all(report, settings):
+        raise _refused(faults, reports)
     return Prepared(train=train, holdout=holdout, report=report)
+
+
+def _refused(faults: list[Fault], reports: dict[str, FileReport]) -> DataRefused:
+    of_file = Counter(fault.file for fault in faults)
+    files = [
+        ReadFile(file=name, format=report.format, rows=report.rows, faults=of_file[name])
+        for name, report in reports.items()
+    ]
+    return DataRefused(sorted(faults, key=lambda fault: (fault.file, fault.line)), files)
 
 
 def read_rows(path: Path, name: str, *, max_line_bytes: int) -> Iterator[Row | Fault]:
@@ -101,15 +116,20 @@ def _read_all(snapshot: Path, reports: dict[str, FileReport], settings: DataSett
 
 
 def _examples(
-    kept: Deduped, renderer: Renderer, reports: dict[str, FileReport], settings: DataSettings, max_length: int
+    kept: Deduped,
+    renderer: Renderer,
+    reports: dict[str, FileReport],
+    settings: DataSettings,
+    max_length: int,
+    faults: list[Fault],
 ) -> tuple[list[Example], list[Example]]:
+    """Training's and the holdout's rows in tokens; what the template cannot write is added to ``faults``."""
     for row in kept.exact:
         reports[row.file].exact_duplicates += 1
     for row in kept.near:
         reports[row.file].near_duplicates += 1
     train: list[Example] = []
     holdout: list[Example] = []
-    faults: list[Fault] = []
     for row, near_hash, example in zip(kept.rows, kept.near_hashes, renderer.examples(kept.rows), strict=True):
         report = reports[row.file]
         if isinstance(example, Fault):
@@ -122,8 +142,6 @@ def _examples(
         else:
             report.train += 1
             train.append(example)
-    if faults:
-        raise DataRefused(faults)
     return train, holdout
 
 
@@ -146,8 +164,8 @@ def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_le
     )
 
 
-def _refuse_as_a_whole(report: DataReport, settings: DataSettings) -> None:
-    """Refuse what no single row is to blame for."""
+def _faults_of_all(report: DataReport, settings: DataSettings) -> list[Fault]:
+    """What no single row is to blame for."""
     faults = []
     distinct = report.rows - report.exact_duplicates - report.near_duplicates
     if report.too_long > settings.max_too_long_share * distinct:
@@ -157,5 +175,4 @@ def _refuse_as_a_whole(report: DataReport, settings: DataSettings) -> None:
     if report.train < settings.min_rows:
         reason = f"{report.train} rows are left to train on, fewer than data.min_rows = {settings.min_rows}"
         faults.append(Fault(file="all rows", reason=reason, remedy="Add rows, or lower data.min_rows"))
-    if faults:
-        raise DataRefused(faults)
+    return faults

@@ -42,7 +42,10 @@ def preview(
     """
     with tempfile.TemporaryDirectory(prefix="whetstone-preview-") as scratch:
         snapshot = Path(scratch, "snapshot")
-        sources = take_snapshot(datasets, snapshot)
+        taken = take_snapshot(datasets, snapshot)
+        if taken.faults:
+            raise DataRefused(taken.faults)
+        sources = taken.files
         if row is None:
             chosen = list(islice(_read(sources, snapshot, settings), max(rows, 0)))
         else:

@@ -1,10 +1,13 @@
 """What ``check-data`` found, for people and machines; it goes into the manifest, so it holds no content."""
 
+from collections.abc import Sequence
+
 import msgspec
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.trainer.data.faults import ReadFile
 from services.trainer.data.rows import Format
 
 MAX_PLACES = 1000
@@ -56,13 +59,8 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def print_report(report: DataReport, console: Console) -> None:
     """Print the report as a table and a few sentences; elsewhere than on a terminal no line is broken."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=_UNBROKEN)
-    table = Table(box=None)
-    table.add_column("file", overflow="fold")
-    table.add_column("format", no_wrap=True)
-    for name in ("rows", "exact dup.", "near dup.", "too long", "train", "holdout"):
-        table.add_column(name, justify="right", no_wrap=True)
+    console = _unbroken(console)
+    table = _table("rows", "exact dup.", "near dup.", "too long", "train", "holdout")
     for file in report.files:
         table.add_row(Text(file.file), file.format or "empty", *_counts(file))
     if len(report.files) > 1:
@@ -77,6 +75,27 @@ def print_report(report: DataReport, console: Console) -> None:
             console,
             f"{report.conflicts:,} {verb} a question differently from an earlier row: {', '.join(shown)}{more}",
         )
+
+
+def print_read(files: Sequence[ReadFile], console: Console) -> None:
+    """Print what is known of files whose rows were refused; likewise."""
+    table = _table("rows read", "faults")
+    for file in files:
+        table.add_row(Text(file.file), file.format or "", f"{file.rows:,}", f"{file.faults:,}")
+    _unbroken(console).print(table)
+
+
+def _unbroken(console: Console) -> Console:
+    return console if console.is_terminal else Console(file=console.file, width=_UNBROKEN)
+
+
+def _table(*counts: str) -> Table:
+    table = Table(box=None)
+    table.add_column("file", overflow="fold")
+    table.add_column("format", no_wrap=True)
+    for name in counts:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _counts(of: FileReport | DataReport) -> list[str]:

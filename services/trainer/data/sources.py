@@ -25,11 +25,23 @@ class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str
 
 
-def take_snapshot(datasets: Path, snapshot: Path) -> tuple[SourceFile, ...]:
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """What was copied, in order of name.
+
+    Attributes:
+        faults: of the entries that were not: links, pipes, devices, what cannot be read. Rows are missing, so ``prepare``
+            refuses all of them, after it has looked for the faults of the others.
+    """
+
+    files: tuple[SourceFile, ...]
+    faults: tuple[Fault, ...]
+
+
+def take_snapshot(datasets: Path, snapshot: Path) -> Snapshot:
     """Copy every ``*.jsonl`` file below ``datasets`` into ``snapshot``, hashing what is copied.
 
     Raises:
-        DataRefused: there is none, one is a link, a pipe, a device or unreadable, or the disk is full.
+        DataRefused: there is none, or the disk is full.
     """
     if not datasets.is_dir():
         raise DataRefused([Fault(file=str(datasets), reason="no such folder", remedy="Put your .jsonl files there")])
@@ -45,15 +57,14 @@ def take_snapshot(datasets: Path, snapshot: Path) -> tuple[SourceFile, ...]:
         except OSError as error:
             faults.append(_unreadable(name, error))
     if not files and not faults:
-        faults.append(Fault(file=str(datasets), reason="holds no .jsonl file", remedy="Put at least one there"))
-    if faults:
-        raise DataRefused(faults)
-    return tuple(files)
+        reason = "holds no .jsonl file"
+        raise DataRefused([Fault(file=str(datasets), reason=reason, remedy="Put at least one there")])
+    return Snapshot(files=tuple(files), faults=tuple(faults))
 
 
-def snapshot_hash(files: tuple[SourceFile, ...]) -> str:
+def snapshot_hash(snapshot: Snapshot) -> str:
     """One hash over the names and contents of all files."""
-    return hashlib.sha256(msgspec.json.encode([(file.name, file.sha256) for file in files])).hexdigest()
+    return hashlib.sha256(msgspec.json.encode([(file.name, file.sha256) for file in snapshot.files])).hexdigest()
 
 
 def printable(name: str) -> str:

@@ -120,10 +120,37 @@ def test_every_fault_of_every_file_is_in_one_report(datasets: Path, base: Path) 
     assert "c.jsonl:2: is in another format (prompt) than the file (instruction)" in report
 
 
+def test_faults_of_files_rows_and_template_are_in_one_report(datasets: Path, tmp_path: Path) -> None:
+    (datasets / "link.jsonl").symlink_to("a.jsonl")
+    system = line(GOOD | {"system": "s"})
+    (datasets / "a.jsonl").write_bytes(line(GOOD) + b"{}\n" + system + line(GOOD | {"prompt": "<|im_end|>"}))
+    (datasets / "b.jsonl").write_bytes(line(GOOD | {"system": "t"}))
+    with pytest.raises(DataRefused) as caught:
+        check(datasets, save_base(tmp_path / "strict", STRICT))
+    assert [(fault.file, fault.line, fault.reason) for fault in caught.value.faults] == [
+        ("a.jsonl", 2, "has the keys of no known format"),
+        ("a.jsonl", 3, "the base model's chat template refuses the row's roles"),
+        ("a.jsonl", 4, "spells the special token <|im_end|>"),
+        ("b.jsonl", 1, "the base model's chat template refuses the row's roles"),
+        ("link.jsonl", 0, "is a symbolic link, which could lead out of the mount"),
+    ]
+    known = [(file.file, file.format, file.rows, file.faults) for file in caught.value.files]
+    assert known == [("a.jsonl", "prompt", 3, 3), ("b.jsonl", "prompt", 1, 1)]
+
+
+def test_a_base_without_a_template_hides_no_fault_of_the_rows(datasets: Path, tmp_path: Path) -> None:
+    (datasets / "a.jsonl").write_bytes(line(GOOD) + b"{}\n")
+    untaught = save_base(tmp_path / "untaught")
+    (untaught / "chat_template.jinja").unlink()
+    report = refusal(datasets, untaught)
+    assert "a.jsonl:2: has the keys of no known format" in report
+    assert "the base model: has no chat template" in report
+
+
 def test_a_report_is_bounded_per_file(datasets: Path, base: Path) -> None:
     (datasets / "a.jsonl").write_bytes(b"{}\n" * 70)
     report = refusal(datasets, base)
-    assert "a.jsonl: 20 more faults" in report
+    assert "a.jsonl: 20 more faults (`make check-data JSON=1` lists all)" in report
     assert len(report.splitlines()) == 52
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.trainer.data.faults import DataRefused, Fault
 from services.trainer.data.render import Renderer
-from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row
+from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row, content_hash
 from tests.support.tokenizers import CHATML, ENDS, FORGETFUL, GEMMA, LLAMA, STRICT, byte_tokenizer
 
 SECRET = "Geheimnis-4711"
@@ -52,6 +52,11 @@ def test_exactly_the_answers_and_their_ends_are_learnt(
     assert tokenizer.decode(made.input_ids) == Renderer(tokenizer, frozenset({0}), learn_all=False).text(messages)
     kept = made.labels != NOT_LEARNT
     assert (made.labels[kept] == made.input_ids[kept]).all()
+
+
+def test_an_example_carries_the_hash_of_its_rows_content() -> None:
+    assert example(*PAIR).row_hash == content_hash(PAIR)
+    assert example(*TWO).row_hash != content_hash(PAIR)
 
 
 @pytest.mark.parametrize("answer", [" x", "\nx", "\n\n  x", "x"])

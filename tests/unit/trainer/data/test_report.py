@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from services.trainer.data.faults import ReadFile
 from services.trainer.data.prepare import check_data
-from services.trainer.data.report import MAX_PLACES, DataReport, FileReport, print_report
+from services.trainer.data.report import MAX_PLACES, DataReport, FileReport, print_read, print_report
 from services.trainer.data.settings import DataSettings
 from tests.support.tokenizers import save_base
 
@@ -61,6 +62,25 @@ def test_a_terminal_keeps_every_count_however_long_a_name() -> None:
     lines = printed(report(LONG_NAME), terminal=True)
     assert all(len(line.rstrip()) <= 80 for line in lines)
     assert "12,345" in lines[1]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_known_of_refused_files_is_printed(terminal: bool) -> None:  # noqa: FBT001 - a parameter
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=80, color_system=None)
+    print_read(
+        [
+            ReadFile(file="[bold]a.jsonl", format="messages", rows=12_345, faults=2),
+            ReadFile(file="b.jsonl", format=None, rows=0, faults=1),
+        ],
+        console,
+    )
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert lines == [
+        ["file", "format", "rows", "read", "faults"],
+        ["[bold]a.jsonl", "messages", "12,345", "2"],
+        ["b.jsonl", "0", "1"],
+    ]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def datasets(tmp_path: Path) -> Path:
 
 def refusal(datasets: Path, snapshot: Path) -> str:
     with pytest.raises(DataRefused) as caught:
-        take_snapshot(datasets, snapshot)
+        raise DataRefused(take_snapshot(datasets, snapshot).faults)
     return str(caught.value)
 
 
@@ -36,7 +36,7 @@ def test_files_of_every_depth_are_copied_in_order_with_size_and_hash(datasets: P
     for name in ("z.jsonl", "b/한국어.jsonl", "b/a b.jsonl", "a/deep/x.jsonl", "notes.txt", "a/old.jsonl.bak"):
         (datasets / name).parent.mkdir(parents=True, exist_ok=True)
         (datasets / name).write_bytes(name.encode())
-    files = take_snapshot(datasets, tmp_path / "snapshot")
+    files = take_snapshot(datasets, tmp_path / "snapshot").files
     names = ["good.jsonl", "z.jsonl", "a/deep/x.jsonl", "b/a b.jsonl", "b/한국어.jsonl"]
     assert [file.name for file in files] == names
     for file in files:
