@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from rich.console import Console
@@ -30,20 +31,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except SettingsError as error:
-        return _fail(error, EXIT_USAGE)
+        return _fail(str(error), EXIT_USAGE, options)
     except DataRefused as error:
-        if options.json:
-            print(msgspec.json.encode({"faults": error.faults}).decode())
-        return _fail(error, EXIT_BAD_DATA)
+        return _fail(str(error), EXIT_BAD_DATA, options, faults=error.faults, files=error.files)
     except RegistryBusy as error:
-        return _fail(error, EXIT_BUSY)
+        return _fail(str(error), EXIT_BUSY, options)
     except (BaseModelError, RegistryError, TrainingFailed) as error:
-        return _fail(error, EXIT_FAILED)
+        return _fail(str(error), EXIT_FAILED, options)
+    except OSError as error:
+        what = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
+        return _fail(f"{what}; check the data volume, its owner and its free space", EXIT_FAILED, options)
     return code
 
 
-def _fail(error: Exception, code: int) -> int:
-    print(f"trainer: {error}", file=sys.stderr)
+def _fail(message: str, code: int, options: argparse.Namespace, **details: Any) -> int:
+    if options.json:
+        print(msgspec.json.encode({"error": message.partition("\n")[0], **details}).decode())
+    print(f"trainer: {message}", file=sys.stderr)
     return code
 
 
@@ -58,11 +62,21 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, summary in (
         ("check-data", _check_data, "check every row of data/datasets and say what training would see"),
         ("preview", _preview, "show how rows are rendered and which of their tokens are trained"),
-        ("retrain", _retrain, "train on the rows as they are now, publish the adapter and put it in service"),
+        (
+            "retrain",
+            _retrain,
+            "train on the rows as they are now, publish the adapter and make it the version to serve",
+        ),
     ):
-        verb = verbs.add_parser(name, help=summary, description=summary)
+        verb = verbs.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=_EXITS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         verb.set_defaults(run=run)
-        verb.add_argument("--json", action="store_true", help="print JSON for machines")
+        verb.add_argument("--json", action="store_true", help="print JSON on standard output, for machines")
         verb.add_argument(
             "--set",
             action="append",
@@ -78,11 +92,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check_data(options: argparse.Namespace) -> int:
     from services.trainer.data.prepare import check_data  # noqa: PLC0415 - transformers takes seconds to import
-    from services.trainer.data.report import print_report  # noqa: PLC0415
+    from services.trainer.data.report import print_read, print_report  # noqa: PLC0415
 
     settings, base_settings, paths = _settings(options)
     base = read_base_model(paths.models, base_settings.base_model)
-    report = check_data(paths.datasets, paths.models / base.name, settings.data, settings.recipe.max_length)
+    try:
+        report = check_data(paths.datasets, paths.models / base.name, settings.data, settings.recipe.max_length)
+    except DataRefused as error:
+        if error.files and not options.json:
+            print_read(error.files, Console())
+        raise
     if options.json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -122,7 +141,8 @@ def _retrain(options: argparse.Namespace) -> int:
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
         holdout = f", holdout loss {outcome.holdout_loss:.4f}" if outcome.holdout_loss is not None else ""
         console.print(
-            f"{outcome.version} is published and in service: {outcome.steps} steps, loss {outcome.train_loss:.4f}{holdout} ({parts})"
+            f"{outcome.version} is published: {outcome.steps} steps, loss {outcome.train_loss:.4f}{holdout} ({parts}). It is the "
+            "version to serve; a running server follows within seconds (`make status`)"
         )
     return 0 if outcome.version is not None else EXIT_INTERRUPTED
 
