@@ -58,11 +58,11 @@ class RunLog:
             self._draw()
 
     def close(self) -> None:
-        """Draw the curve a last time and give the terminal back."""
-        self._draw()
-        self._stream.close()
+        """Give the terminal back and draw the curve a last time."""
         if self._bar is not None:
-            self._bar.stop()
+            self._bar.stop()  # first: where the disk is full the terminal is given back too
+        with self._stream:
+            self._draw()
 
     def _step(self, step: Step) -> None:
         self._points[step.step] = step.loss
