@@ -42,6 +42,11 @@ class DataPaths:
         return self.root / "keys"
 
     @property
+    def server_socket(self) -> Path:
+        """The server's private socket: who may open it is the operator, or the gate."""
+        return self.root / "run" / "server.sock"
+
+    @property
     def cache(self) -> Path:
         """Scratch that may be deleted at any time."""
         return self.root / "cache"

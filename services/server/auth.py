@@ -7,6 +7,7 @@ from typing import Any
 import structlog
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.registry.layout import split_model_name
 from services.server.errors import InvalidApiKey, ModelForbidden
@@ -16,6 +17,8 @@ log = structlog.get_logger(__name__)
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 KEYLESS = Key(name="keyless", sha256="", models=[ALL_MODELS], created="")
+OPERATOR = Key(name="operator", sha256="", models=[ALL_MODELS], created="")
+_OPERATORS_DOOR = ("the private socket", 0)  # in place of an address; no address looks like it
 
 
 class Doorkeeper:
@@ -56,7 +59,7 @@ class Doorkeeper:
     def may_see_details(self, connection: Connection) -> bool:
         """Whether readiness details and metrics are for this caller: one on this machine, or one with a key."""
         client = connection.scope.get("client")
-        if client is not None and is_loopback(client[0]):
+        if is_operator(connection) or (client is not None and is_loopback(client[0])):
             return True
         try:
             self.identify(connection.headers.get("authorization"))
@@ -79,9 +82,28 @@ class Doorkeeper:
 
 def require_key(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard: put the caller's key into the request's state, or answer 401."""
-    connection.scope["state"]["key"] = connection.app.state.services.doorkeeper.identify(
-        connection.headers.get("authorization")
+    doorkeeper: Doorkeeper = connection.app.state.services.doorkeeper
+    connection.scope["state"]["key"] = (
+        OPERATOR if is_operator(connection) else doorkeeper.identify(connection.headers.get("authorization"))
     )
+
+
+class OperatorsDoor:
+    """ASGI application behind the private socket: whoever could open it is the operator and needs no key."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Mark the connection and pass it on."""
+        if scope["type"] == "http":  # type: ignore[comparison-overlap]  # Litestar's enum is a string
+            scope["client"] = _OPERATORS_DOOR
+        await self._app(scope, receive, send)
+
+
+def is_operator(connection: Connection) -> bool:
+    """Whether a connection came through the private socket."""
+    return connection.scope.get("client") == _OPERATORS_DOOR
 
 
 def authorize_model(key: Key, model: str) -> None:

@@ -1,17 +1,14 @@
 """One process's life: listen, start the engine, load adapters, serve, drain, end. Its exit code says how it ended."""
 
 import asyncio
-import contextlib
 import importlib
 import logging
 import signal
-import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
-import uvicorn
 
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
@@ -24,6 +21,7 @@ from services.server.app import create_app
 from services.server.auth import Doorkeeper, is_loopback
 from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
+from services.server.doors import Doors
 from services.server.engine.environment import prepare_environment
 from services.server.engine.protocol import Engine, EngineDead, Sampling
 from services.server.errors import StartRefused
@@ -38,9 +36,7 @@ log = structlog.get_logger(__name__)
 EXIT_OK = 0
 EXIT_FAILED = 1
 _HEALTH_SECONDS = 0.25
-_CONNECTIONS_CLOSE_SECONDS = 5
 _FIRST_PROMPT = [0]
-_BACKLOG = 2048
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -80,29 +76,19 @@ async def serve(plan: Plan) -> int:
         the process's exit code: 0 after a signal, 1 after a failure.
 
     Raises:
-        StartRefused: there are no keys and the address is not loopback, the keys cannot be read, or the port is taken.
+        StartRefused: there are no keys and the address is not loopback, the keys cannot be read, or the port or the private
+            socket is not to be had.
     """
     settings = plan.settings
     for chatty in ("uvicorn.error", "watchfiles.main"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     services = build_services(plan)
-    door = _bind(settings.server.host, settings.server.port)
+    doors = Doors(create_app(services), settings.server, plan.paths.server_socket)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = _Listener(
-        uvicorn.Config(
-            create_app(services),
-            http="httptools",
-            loop="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_CONNECTIONS_CLOSE_SECONDS,
-        )
-    )
-    listening = asyncio.create_task(listener.serve(sockets=[door]))
+    listening = asyncio.create_task(doors.serve())
     running = asyncio.create_task(_run(plan, services))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((listening, running, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -117,7 +103,7 @@ async def serve(plan: Plan) -> int:
         log.warning("answers interrupted", count=interrupted)
     running.cancel()
     stopping.cancel()
-    listener.should_exit = True
+    doors.close()
     await asyncio.gather(listening, running, stopping, return_exceptions=True)
     if services.model is not None:
         services.model.renderer.close()
@@ -208,27 +194,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
     )
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
-        )
-    except OSError as error:
-        raise StartRefused(
-            f"cannot listen on {host}:{port}: {error.strerror}; set server.host and server.port"
-        ) from error
-
-
 async def _watch_engine(engine: Engine) -> None:
     while (failure := engine.failure()) is None:  # noqa: ASYNC110 - vLLM sets a flag, no event
         await asyncio.sleep(_HEALTH_SECONDS)
     raise EngineDead(failure)
-
-
-class _Listener(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal first drains, with the socket still open for 503s."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to ``serve``."""
-        yield

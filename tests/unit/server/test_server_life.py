@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 from pathlib import Path
-from typing import Any, Self
 
 import httpx
 import openai
@@ -21,50 +20,9 @@ from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask
 from tests.unit.server.fakes import BASE, FakeEngine
 from tests.unit.server.harness import plan, publish_version, until
+from tests.unit.server.process import MESSAGES, Process, free_port
 
 ROOT = Path(__file__).parents[3]
-MESSAGES: Any = [{"role": "user", "content": "hi"}]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Process:
-    """``serve`` as a task, and a client for it; ready inside ``async with``."""
-
-    def __init__(self, root: Path, **changes: Any) -> None:
-        self.engine = FakeEngine()
-        port = _free_port()
-        self.plan = plan(root, self.engine, port=port, **changes)
-        self.url = f"http://127.0.0.1:{port}"
-        self.client = openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
-        self.task = asyncio.create_task(serve(self.plan))
-
-    async def __aenter__(self) -> Self:
-        await self._ready()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
-        await self.client.close()
-
-    async def _ready(self) -> None:
-        async with httpx.AsyncClient() as http, asyncio.timeout(5):
-            while True:
-                try:
-                    if (await http.get(f"{self.url}/readyz")).status_code == 200:
-                        return
-                except httpx.ConnectError:
-                    pass
-                await asyncio.sleep(0.02)
-
-    async def stream(self, **fields: Any) -> str:
-        chunks = await self.client.chat.completions.create(model=BASE, messages=MESSAGES, stream=True, **fields)
-        return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])
 
 
 async def test_sigterm_drains(tmp_path: Path) -> None:
@@ -144,7 +102,7 @@ async def test_engine_that_does_not_start_ends_the_process(tmp_path: Path) -> No
         await asyncio.sleep(0.2)
         raise EngineError("out of memory")
 
-    made = plan(tmp_path, FakeEngine(), port=_free_port())
+    made = plan(tmp_path, FakeEngine(), port=free_port())
     task = asyncio.create_task(serve(Plan(settings=made.settings, paths=made.paths, base=made.base, start_engine=fail)))
     async with httpx.AsyncClient() as http:
         url = f"http://127.0.0.1:{made.settings.server.port}"
