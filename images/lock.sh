@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Locks every requirements file with hashes: `make lock`. Needs uv. No index address or path ends up in a lock.
+# What is locked stays at its version; UPGRADE=1 takes the newest that the .in files allow.
 # The CPU build of torch must be found by uv: set UV_FIND_LINKS to a folder or page that has it.
 set -euo pipefail
 cd "$(dirname "$0")/requirements"
@@ -9,6 +10,7 @@ header="# Locked by images/lock.sh; install with: pip install --no-deps --requir
 lock() { # NAME [OPTION...]
     local name=$1
     shift
+    [ -n "${UPGRADE:-}" ] || cp "$name.txt" "$name.txt.new" 2>/dev/null || true # uv keeps the versions that it finds there
     "$uv" pip compile --quiet --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
         --python-version 3.11 --python-platform x86_64-manylinux_2_28 "$@" "$name.in" --output-file "$name.txt.new"
     { echo "$header"; cat "$name.txt.new"; } >"$name.txt"

@@ -12,9 +12,13 @@ from rich.table import Table
 from services.common.paths import DataPaths
 from services.registry.check import verify_version
 from services.registry.errors import RegistryError
+from services.registry.history import How
 from services.registry.layout import Registry, model_name
+from services.registry.lineage import lineage_of, print_lineage
 from services.registry.manifest import read_manifest
 from services.registry.pointer import Pointer, promote, read_pointer, rollback
+from services.registry.reports import objections, read_judgement
+from services.registry.rows import read_rows
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,14 +40,21 @@ def _parser() -> argparse.ArgumentParser:
         ("versions", _versions, "list every version, which one is to serve and which one was before"),
         ("promote", _promote, "make a version the one to serve"),
         ("rollback", _rollback, "make the version before the one to serve again"),
+        ("lineage", _lineage, "say what a version was made of and how it came into service"),
         ("verify", _verify, "recheck every file of every version against its manifest"),
     ):
         verb = verbs.add_parser(name, help=summary, description=summary)
         verb.set_defaults(run=run)
         verb.add_argument("--adapter", help="the adapter's name; may be left out where there is only one")
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
-        if name == "promote":
+        if name in {"promote", "lineage"}:
             verb.add_argument("--version", type=int, required=True, help="its number, as `versions` lists it")
+        if name == "lineage":
+            verb.add_argument("--rows", action="store_true", help="list every row that was read: hash, use, file:line")
+        if name == "promote":
+            verb.add_argument(
+                "--force", action="store_true", help="although the gate did not pass it; this is recorded"
+            )
     return parser
 
 
@@ -55,11 +66,10 @@ def _versions(registry: Registry, options: argparse.Namespace) -> int:
     if not rows:
         print("no version is published yet; `make retrain` makes the first")
         return 0
-    table = Table("adapter", "version", "state", "created", "base model", "rank", "rows", "loss", box=None)
+    columns = ("adapter", "version", "state", "gate", "created", "base", "rank", "rows", "loss")
+    table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(
-            *(str(row[key]) for key in ("adapter", "version", "state", "created", "base", "rank", "rows", "loss"))
-        )
+        table.add_row(*(str(row[column]) for column in columns))
     Console().print(table)
     return 0
 
@@ -69,6 +79,7 @@ def _describe(registry: Registry, adapter: str) -> list[dict[str, Any]]:
     rows = []
     for version in registry.versions(adapter):
         row: dict[str, Any] = {"adapter": adapter, "version": version, "state": _state(pointer, version)}
+        row["gate"] = _gate(registry, adapter, version)
         try:
             manifest = read_manifest(registry.folder(adapter, version))
         except RegistryError as error:
@@ -86,6 +97,14 @@ def _describe(registry: Registry, adapter: str) -> list[dict[str, Any]]:
     return rows
 
 
+def _gate(registry: Registry, adapter: str, version: int) -> str:
+    try:
+        found = read_judgement(registry, adapter, version)
+    except RegistryError:
+        return "unreadable"
+    return "not judged" if found is None else "passed" if found.passed else "refused"
+
+
 def _state(pointer: Pointer | None, version: int) -> str:
     if pointer is None:
         return "candidate"
@@ -96,13 +115,34 @@ def _state(pointer: Pointer | None, version: int) -> str:
 
 def _promote(registry: Registry, options: argparse.Namespace) -> int:
     adapter = _only_adapter(registry, options.adapter)
-    verify_version(registry, adapter, options.version) if options.version in registry.versions(adapter) else None
-    return _report_move(adapter, promote(registry, adapter, options.version), as_json=options.json)
+    registry.require(adapter, options.version)
+    verify_version(registry, adapter, options.version)
+    against = objections(registry, adapter, options.version)
+    if against and not options.force:
+        raise RegistryError(
+            f"{model_name(adapter, options.version)} did not pass the gate: {'; '.join(against)}. "
+            f"`make promote VERSION={options.version} FORCE=1` puts it in service all the same, and records that"
+        )
+    how: How = "forced" if against else "operator"
+    return _report_move(
+        adapter, promote(registry, adapter, options.version, how=how, reasons=against), as_json=options.json
+    )
 
 
 def _rollback(registry: Registry, options: argparse.Namespace) -> int:
     adapter = _only_adapter(registry, options.adapter)
     return _report_move(adapter, rollback(registry, adapter), as_json=options.json)
+
+
+def _lineage(registry: Registry, options: argparse.Namespace) -> int:
+    adapter = _only_adapter(registry, options.adapter)
+    if options.rows:
+        for row in read_rows(registry.require(adapter, options.version)):
+            print(f"{row.sha256}  {row.use}  {row.file}:{row.line}")
+        return 0
+    lineage = lineage_of(registry, adapter, options.version)
+    _print_json(lineage) if options.json else print_lineage(lineage, Console())
+    return 0
 
 
 def _report_move(adapter: str, pointer: Pointer, *, as_json: bool) -> int:

@@ -13,10 +13,11 @@ import msgspec
 
 from services.registry.errors import VersionRefused
 from services.registry.files import open_regular, read_regular
-from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, REPORT, Registry, model_name
+from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry, model_name
 from services.registry.manifest import FileRecord, Manifest, read_manifest
+from services.registry.rows import ROWS
 
-ALLOWED_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS, REPORT, "loss.svg", "README.md"})
+ALLOWED_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS, ROWS, "loss.svg"})
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 _CHUNK = 4 * 1024 * 1024

@@ -1,7 +1,9 @@
 """Names and places on the registry's volume.
 
-registry/<adapter>/<version>/   adapter_model.safetensors, adapter_config.json, report.json, manifest.json (last)
-registry/<adapter>/current.json which version is in service
+registry/<adapter>/<version>/      adapter_model.safetensors, adapter_config.json, rows.csv, loss.svg, manifest.json (last)
+registry/<adapter>/current.json    which version is in service
+registry/<adapter>/reports/        what the gate found of each version, <version>.json and <version>.html
+registry/<adapter>/history.jsonl   every move of the pointer
 """
 
 import re
@@ -14,7 +16,6 @@ MANIFEST = "manifest.json"
 POINTER = "current.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-REPORT = "report.json"
 STAGING_PREFIX = ".staging-"
 
 _ADAPTER = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")

@@ -1,12 +1,13 @@
 """Which version of an adapter is in service: one small file, replaced by rename."""
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
 
 import msgspec
 
 from services.common.durable import replace_file
 from services.registry.errors import RegistryError
 from services.registry.files import read_regular
+from services.registry.history import How, Move, append_move, now
 from services.registry.layout import Registry, model_name
 from services.registry.lock import registry_lock
 
@@ -47,8 +48,17 @@ def read_pointer(registry: Registry, adapter: str) -> Pointer | None:
         ) from error
 
 
-def promote(registry: Registry, adapter: str, version: int) -> Pointer:
+def promote(
+    registry: Registry, adapter: str, version: int, *, how: How = "operator", reasons: Sequence[str] = ()
+) -> Pointer:
     """Put a published version in service; the one before stays as ``previous``. Promoting the current one changes nothing.
+
+    Args:
+        registry: where it is published.
+        adapter: its name.
+        version: its number.
+        how: for the history.
+        reasons: what spoke against it, where it is forced.
 
     Raises:
         NoSuchVersion: the version is not published.
@@ -57,12 +67,14 @@ def promote(registry: Registry, adapter: str, version: int) -> Pointer:
     with registry_lock(registry, "promote"):
         registry.require(adapter, version)
         try:
-            now = read_pointer(registry, adapter)
+            current = read_pointer(registry, adapter)
         except RegistryError:
-            now = None  # a damaged pointer is what a promotion mends
-        if now is not None and now.version == version:
-            return now
-        return _move(registry, adapter, version, previous=now.version if now else None)
+            current = None  # a damaged pointer is what a promotion mends
+        if current is not None and current.version == version:
+            return current
+        before = current.version if current else None
+        move = Move(moved=now(), version=version, before=before, how=how, reasons=list(reasons))
+        return _move(registry, adapter, move)
 
 
 def rollback(registry: Registry, adapter: str) -> Pointer:
@@ -72,18 +84,21 @@ def rollback(registry: Registry, adapter: str) -> Pointer:
         RegistryError: there is nothing to return to, or the pointer cannot be written.
     """
     with registry_lock(registry, "rollback"):
-        now = read_pointer(registry, adapter)
-        if now is None or now.previous is None:
+        current = read_pointer(registry, adapter)
+        if current is None or current.previous is None:
             raise RegistryError(f"{adapter}: no previous version to return to; `make versions` lists what is published")
-        registry.require(adapter, now.previous)
-        return _move(registry, adapter, now.previous, previous=now.version)
+        registry.require(adapter, current.previous)
+        move = Move(moved=now(), version=current.previous, before=current.version, how="rollback")
+        return _move(registry, adapter, move)
 
 
-def _move(registry: Registry, adapter: str, version: int, *, previous: int | None) -> Pointer:
-    pointer = Pointer(version=version, previous=previous, moved=datetime.now(UTC).isoformat(timespec="milliseconds"))
+def _move(registry: Registry, adapter: str, move: Move) -> Pointer:
+    """Move the pointer, then write it down: a kill in between leaves the move without its line, never a line without its move."""
+    pointer = Pointer(version=move.version, previous=move.before, moved=move.moved)
     file = registry.pointer_file(adapter)
     try:
         replace_file(file, msgspec.json.encode(pointer) + b"\n")
+        append_move(registry, adapter, move)
     except OSError as error:
-        raise RegistryError(f"{file}: cannot move to {model_name(adapter, version)}: {error.strerror}") from error
+        raise RegistryError(f"{file}: cannot move to {model_name(adapter, move.version)}: {error.strerror}") from error
     return pointer

@@ -5,9 +5,12 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Registry
+import msgspec
+
+from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Registry, model_name
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
 from services.registry.publish import Lineage, publish, staging
+from services.registry.reports import Judgement, manifest_hash, write_report
 
 BASE = BaseReference(name="tiny-base", fingerprint="f" * 64, chat_template_sha256="c" * 64)
 
@@ -62,3 +65,15 @@ def publish_adapter(registry: Registry, adapter: str = "acme", *, rank: int = 2,
     with staging(registry, adapter) as staged:
         write_adapter(staged, rank=rank, **config)
         return publish(registry, adapter, staged, lineage(rank=rank))
+
+
+def write_judgement(registry: Registry, version: int, *reasons: str, adapter: str = "acme") -> None:
+    """Write a report of the gate on a version: passed, or refused for ``reasons``."""
+    judgement = Judgement(
+        model=model_name(adapter, version),
+        manifest_sha256=manifest_hash(registry, adapter, version),
+        judged="2026-11-24T10:00:00+00:00",
+        passed=not reasons,
+        reasons=list(reasons),
+    )
+    write_report(registry, adapter, version, msgspec.json.encode(judgement), "<!doctype html>")

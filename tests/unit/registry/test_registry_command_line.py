@@ -9,7 +9,7 @@ import pytest
 from services.registry.__main__ import main
 from services.registry.layout import ADAPTER_WEIGHTS, MANIFEST, Registry
 from services.registry.pointer import promote, read_pointer
-from tests.support.adapters import publish_adapter
+from tests.support.adapters import publish_adapter, write_judgement
 
 
 @pytest.fixture
@@ -18,8 +18,9 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     monkeypatch.setenv("WHETSTONE_DATA", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
     registry = Registry(tmp_path / "registry")
-    for _ in range(2):
+    for version in (1, 2):
         publish_adapter(registry)
+        write_judgement(registry, version)
     promote(registry, "acme", 1)
     return registry
 
@@ -33,7 +34,7 @@ def _printed(capsys: pytest.CaptureFixture[str]) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("verb", ["", "versions", "promote", "rollback", "verify"])
+@pytest.mark.parametrize("verb", ["", "versions", "promote", "rollback", "lineage", "verify"])
 def test_help_says_what_each_verb_does(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """And the command's own lists them all."""
     with pytest.raises(SystemExit) as ended:
@@ -135,6 +136,7 @@ def test_verify_names_the_damaged_version(registry: Registry, capsys: pytest.Cap
 def test_among_several_adapters_a_move_asks_which(registry: Registry, capsys: pytest.CaptureFixture[str]) -> None:
     """A list covers them all; one that is not there is named with those that are."""
     publish_adapter(registry, "beta")
+    write_judgement(registry, 1, adapter="beta")
     assert main(["promote", "--version", "1"]) == 1
     assert "which adapter? --adapter NAME, one of: acme, beta" in capsys.readouterr().err
     assert main(["promote", "--adapter", "beta", "--version", "1"]) == 0
