@@ -15,13 +15,18 @@ from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
 from services.registry.errors import RegistryBusy, RegistryError
+from services.registry.layout import Registry
 from services.trainer.data.faults import DataRefused
+from services.trainer.gate.settings import GateSettings
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import TrainingFailed
+from services.trainer.worker import Stop
 
-EXIT_FAILED, EXIT_USAGE, EXIT_BAD_DATA, EXIT_BUSY, EXIT_INTERRUPTED = 1, 2, 3, 4, 5
+EXIT_FAILED, EXIT_USAGE, EXIT_BAD_DATA, EXIT_BUSY, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_NOT_JUDGED = range(1, 8)
 _EXITS = """exit codes: 0 done, 1 failed, 2 wrong call or setting, 3 the rows were refused, 4 another retrain is under way,
-5 interrupted: the run was saved and the next retrain continues it"""
+5 interrupted: the run was saved and the next retrain continues it, 6 published, but the gate refused it, 7 published, but
+not judged: no server answered"""
+_GATE_TABLES = frozenset(GateSettings.__struct_fields__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,8 +70,9 @@ def _parser() -> argparse.ArgumentParser:
         (
             "retrain",
             _retrain,
-            "train on the rows as they are now, publish the adapter and make it the version to serve",
+            "train on the rows as they are now, publish the adapter, judge it on the running server, and serve it if it is better",
         ),
+        ("judge", _judge, "judge a published version on the running server and write its report; nothing is promoted"),
     ):
         verb = verbs.add_parser(
             name,
@@ -82,11 +88,14 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="TABLE.KEY=VALUE",
-            help="override one setting of config/training.toml, such as --set recipe.epochs=2; may be repeated",
+            help="override one setting of config/training.toml or config/gate.toml, such as --set recipe.epochs=2; may be repeated",
         )
         if name == "preview":
             verb.add_argument("--rows", type=int, default=3, help="how many rows to show (default 3)")
             verb.add_argument("--row", metavar="FILE:LINE", help="show this row only")
+        if name == "judge":
+            verb.add_argument("--version", type=int, required=True, help="its number, as `make versions` lists it")
+            verb.add_argument("--adapter", help="the adapter's name; that of config/training.toml where not given")
     return parser
 
 
@@ -123,16 +132,21 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _retrain(options: argparse.Namespace) -> int:
-    from services.trainer.retrain import Outcome, retrain  # noqa: PLC0415 - datasets takes a second to import
-    from services.trainer.worker import ProcessWorker, Stop  # noqa: PLC0415
+    from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415 - as above
+    from services.trainer.retrain import retrain  # noqa: PLC0415
+    from services.trainer.worker import ProcessWorker  # noqa: PLC0415
 
+    gate_settings = load("gate", GateSettings, _of_gate(options.set, wanted=True))
     settings, base_settings, paths = _settings(options)
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop.handle)
-    signal.signal(signal.SIGINT, stop.handle)
-    console = Console(stderr=True)
-    worker = ProcessWorker(stop, paths.cache / "trainer")
-    outcome: Outcome = retrain(settings, base_settings, paths, worker=worker, console=console)
+    stop, console = _stop(), Console(stderr=True)
+    outcome = retrain(
+        settings,
+        base_settings,
+        paths,
+        worker=ProcessWorker(stop, paths.cache / "trainer"),
+        judge=ServerJudge(gate_settings, paths.server_socket, console, lambda: stop.requested),
+        console=console,
+    )
     if options.json:
         print(msgspec.json.encode(outcome).decode())
     elif outcome.version is None:
@@ -141,14 +155,83 @@ def _retrain(options: argparse.Namespace) -> int:
         parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
         holdout = f", holdout loss {outcome.holdout_loss:.4f}" if outcome.holdout_loss is not None else ""
         console.print(
-            f"{outcome.version} is published: {outcome.steps} steps, loss {outcome.train_loss:.4f}{holdout} ({parts}). It is the "
-            "version to serve; a running server follows within seconds (`make status`)"
+            f"{outcome.version} is published: {outcome.steps} steps, loss {outcome.train_loss:.4f}{holdout} ({parts})"
         )
-    return 0 if outcome.version is not None else EXIT_INTERRUPTED
+        _say_verdict(outcome.version, outcome.reasons, console, passed=outcome.passed, promoted=True)
+    if outcome.version is None:
+        return EXIT_INTERRUPTED
+    return {True: 0, False: EXIT_REFUSED, None: EXIT_NOT_JUDGED}[outcome.passed]
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from services.trainer.data.tokenizer import load_tokenizer  # noqa: PLC0415 - as above
+    from services.trainer.gate.again import judge_again  # noqa: PLC0415
+    from services.trainer.gate.client import JudgingFailed  # noqa: PLC0415
+    from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415
+
+    gate_settings = load("gate", GateSettings, _of_gate(options.set, wanted=True))
+    settings, base_settings, paths = _settings(options)
+    base_folder = paths.models / read_base_model(paths.models, base_settings.base_model).name
+    stop, console = _stop(), Console(stderr=True)
+    judge = ServerJudge(gate_settings, paths.server_socket, console, lambda: stop.requested)
+    adapter = options.adapter or settings.adapter.name
+    try:
+        report = judge_again(
+            Registry(paths.registry),
+            adapter,
+            options.version,
+            paths.datasets,
+            base_folder,
+            load_tokenizer(base_folder),
+            settings,
+            judge,
+        )
+    except JudgingFailed as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return EXIT_NOT_JUDGED
+    if options.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _say_verdict(report.model, report.reasons, console, passed=report.passed, promoted=False)
+    return 0 if report.passed else EXIT_REFUSED
+
+
+def _say_verdict(version: str, reasons: list[str], console: Console, *, passed: bool | None, promoted: bool) -> None:
+    number = version.rpartition("@")[2]
+    if passed and promoted:
+        console.print(
+            f"The gate passed it: {version} is the version to serve; a running server follows within seconds (`make status`)"
+        )
+    elif passed:
+        console.print(f"The gate passed {version}; `make promote VERSION={number}` makes it the version to serve")
+    else:
+        verdict = "The gate refused it" if passed is False else "It was not judged"
+        console.print(f"{verdict}; {version} stays a candidate:")
+        for reason in reasons:
+            console.print(f"  - {reason}", markup=False, highlight=False)
+        remedy = (
+            f"`make report VERSION={number}` shows all of it"
+            if passed is False
+            else f"`make judge VERSION={number}` judges it"
+        )
+        console.print(f"{remedy}; `make promote VERSION={number} FORCE=1` serves it all the same")
+
+
+def _stop() -> Stop:
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop.handle)
+    signal.signal(signal.SIGINT, stop.handle)
+    return stop
+
+
+def _of_gate(overrides: list[str], *, wanted: bool) -> list[str]:
+    """The overrides of config/gate.toml, or those of config/training.toml, told apart by their table."""
+    return [item for item in overrides if (item.partition(".")[0].strip() in _GATE_TABLES) is wanted]
 
 
 def _settings(options: argparse.Namespace) -> tuple[TrainingSettings, BaseSettings, DataPaths]:
-    return load("training", TrainingSettings, options.set), load("base", BaseSettings), DataPaths.from_environment()
+    training = load("training", TrainingSettings, _of_gate(options.set, wanted=False))
+    return training, load("base", BaseSettings), DataPaths.from_environment()
 
 
 if __name__ == "__main__":

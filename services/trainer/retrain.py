@@ -15,6 +15,7 @@ from services.registry.lock import exclusive
 from services.registry.manifest import BaseReference, LoraFacts, Manifest
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
+from services.registry.rows import ROWS, encode_rows
 from services.trainer import run as runs
 from services.trainer.adapter_files import collect
 from services.trainer.checkpoints import newest_whole
@@ -22,6 +23,8 @@ from services.trainer.data.prepare import Prepared, prepare
 from services.trainer.data.rows import Example
 from services.trainer.data.sources import snapshot_hash, take_snapshot
 from services.trainer.data.tokenizer import load_tokenizer
+from services.trainer.gate.client import JudgingFailed
+from services.trainer.gate.judge import Judge
 from services.trainer.probe import Prober, probe_change, record_probe
 from services.trainer.progress import RunLog
 from services.trainer.settings import TrainingSettings
@@ -37,6 +40,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         version: the new version's model name; None where the run was interrupted.
+        passed: the gate's verdict; None where there is none, and then ``reasons`` says why.
+        reasons: what the gate has against the version.
         seconds: wall time of each part.
     """
 
@@ -45,6 +50,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     train_loss: float | None
     holdout_loss: float | None
+    passed: bool | None
+    reasons: list[str]
     seconds: dict[str, float]
 
 
@@ -54,10 +61,11 @@ def retrain(
     paths: DataPaths,
     *,
     worker: Worker,
+    judge: Judge,
     console: Console,
     prober: Prober = record_probe,
 ) -> Outcome:
-    """Train on the rows as they are now, publish the adapter, put it in service.
+    """Train on the rows as they are now, publish the adapter, judge it, put it in service if it is better.
 
     One retrain runs at a time; the run of a process that died is continued where nothing has changed since.
 
@@ -88,7 +96,7 @@ def retrain(
             clock.lap("training")
             if isinstance(ended, Interrupted):
                 run.enter("interrupted", f"at step {ended.step}")
-                return _outcome(None, run, ended.step, None, clock)
+                return _outcome(None, run, ended.step, None, None, [], clock)
             manifest = _publish(settings, base, run, prepared, ended, paths, prober)
             clock.lap("publishing")
         except MachineFailed as error:
@@ -99,9 +107,11 @@ def retrain(
             raise
         finally:
             runs.prune(paths.runs, _KEEP_RUNS, run)
-        run.enter("published", model_name(adapter, manifest.version))
-        promote(Registry(paths.registry), adapter, manifest.version)
-        return _outcome(model_name(adapter, manifest.version), run, ended.steps, ended, clock)
+        version = model_name(adapter, manifest.version)
+        run.enter("published", version)
+        passed, reasons = _judge(Registry(paths.registry), manifest, prepared, base_folder, judge)
+        clock.lap("judging")
+        return _outcome(version, run, ended.steps, ended, passed, reasons, clock)
 
 
 def _train(
@@ -148,6 +158,7 @@ def _publish(
     base_folder = paths.models / base.name
     with staging(registry, adapter) as staged:
         collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
+        (staged / ROWS).write_bytes(encode_rows(prepared.fates))
         probe = prober(base_folder, staged, load_tokenizer(base_folder), run.folder, paths.cache / "trainer")
         lineage = Lineage(
             base=BaseReference(
@@ -170,6 +181,19 @@ def _publish(
         return publish(registry, adapter, staged, lineage)
 
 
+def _judge(
+    registry: Registry, manifest: Manifest, prepared: Prepared, base_folder: Path, judge: Judge
+) -> tuple[bool | None, list[str]]:
+    """Promote a version that the gate finds better; it stays a candidate otherwise, and without a verdict."""
+    try:
+        report = judge(registry, manifest.adapter, manifest.version, prepared, load_tokenizer(base_folder))
+    except JudgingFailed as error:
+        return None, [str(error)]
+    if report.passed:
+        promote(registry, manifest.adapter, manifest.version, how="gate")
+    return report.passed, report.reasons
+
+
 def _package_versions() -> dict[str, str]:
     found = {}
     for name in _PACKAGES:
@@ -180,13 +204,23 @@ def _package_versions() -> dict[str, str]:
     return found
 
 
-def _outcome(version: str | None, run: runs.Run, steps: int, finished: Finished | None, clock: "_Clock") -> Outcome:
+def _outcome(
+    version: str | None,
+    run: runs.Run,
+    steps: int,
+    finished: Finished | None,
+    passed: bool | None,  # noqa: FBT001 - not a switch: the verdict
+    reasons: list[str],
+    clock: "_Clock",
+) -> Outcome:
     return Outcome(
         version=version,
         run=run.record.run_id,
         steps=steps,
         train_loss=finished.train_loss if finished else None,
         holdout_loss=finished.holdout_loss if finished else None,
+        passed=passed,
+        reasons=reasons,
         seconds=clock.laps,
     )
 

@@ -5,7 +5,7 @@
     {"conversations": [{"from": ..., "value": ...}, ...]}                   ShareGPT
     {"prompt": ..., "completion": ...}                                      texts, or lists of messages
 
-Each may have a ``system`` text beside. Other keys are the operator's own notes (ids, tags) and are passed over, unless
+Each may have a ``system`` text beside, and a ``check`` that tells a right answer when the row is held out. Other keys are the operator's own notes (ids, tags) and are passed over, unless
 they change what the row means: those are refused (docs/decisions/0031).
 """
 
@@ -13,6 +13,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
+from services.trainer.data.checks import Check
 from services.trainer.data.rows import Format, Message, Role
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -77,6 +80,22 @@ def parse(row: dict[str, Any], kind: Format) -> tuple[Message, ...]:
     if row.get("system") not in (None, ""):
         messages.insert(0, Message("system", _text(row, "system")))
     return _order(messages)
+
+
+def parse_check(row: dict[str, Any]) -> Check | None:
+    """The row's own check of an answer; None where it has none.
+
+    Raises:
+        Unfit: it is there and is no check.
+    """
+    given = row.get("check")
+    if given is None:
+        return None
+    try:
+        return msgspec.convert(given, Check)
+    except (msgspec.ValidationError, RecursionError):
+        remedy = 'Write one of {"exact": text}, {"contains": text}, {"regex": pattern}, {"json_schema": schema}, or rename the key'
+        raise Unfit("check", "is no check of an answer", remedy) from None
 
 
 def _refuse_unreadable(owner: dict[str, Any], *, prefix: str = "") -> None:

@@ -8,13 +8,14 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from services.registry.rows import RowFate, Use
 from services.trainer.data.dedupe import Deduped, dedupe
 from services.trainer.data.faults import DataRefused, Fault, ReadFile
-from services.trainer.data.formats import Unfit, detect, parse
+from services.trainer.data.formats import Unfit, detect, parse, parse_check
 from services.trainer.data.lines import read_objects
 from services.trainer.data.render import Renderer
 from services.trainer.data.report import MAX_PLACES, DataReport, FileReport
-from services.trainer.data.rows import Example, Format, Row
+from services.trainer.data.rows import Example, Format, Row, content_hash
 from services.trainer.data.settings import DataSettings
 from services.trainer.data.sources import Snapshot, take_snapshot
 from services.trainer.data.split import in_holdout
@@ -22,10 +23,20 @@ from services.trainer.data.tokenizer import load_tokenizer, stop_ids
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that training needs to know about the rows."""
+    """Everything that training and the gate need to know about the rows.
+
+    Attributes:
+        train: the rows to learn, in tokens.
+        holdout: the rows to measure, in tokens.
+        holdout_rows: the same, as they were read.
+        fates: every row and what became of it, in order of file and line.
+        report: the counts.
+    """
 
     train: list[Example]
     holdout: list[Example]
+    holdout_rows: list[Row]
+    fates: list[RowFate]
     report: DataReport
 
 
@@ -66,14 +77,22 @@ def prepare(sources: Snapshot, snapshot: Path, base_folder: Path, settings: Data
         spelled = [renderer.spelled_special_token(row) for row in rows]
         faults += [fault for fault in spelled if fault is not None]
         kept = dedupe(row for row, fault in zip(rows, spelled, strict=True) if fault is None)
-        train, holdout = _examples(kept, renderer, reports, settings, max_length, faults)
+        split = _split(kept, renderer, settings, max_length)
     except DataRefused as error:  # the base model's template is to blame; what is known of the rows is said beside
         raise _refused([*faults, *error.faults], reports) from error
-    report = _report(list(reports.values()), kept, train, max_length)
+    faults += split.faults
+    _count(split.fates, reports)
+    report = _report(list(reports.values()), kept, split.train, max_length)
     # Judged once no row is missing: a row that is mended counts, so before that there may be enough of them.
     if faults := faults or _faults_of_all(report, settings):
         raise _refused(faults, reports)
-    return Prepared(train=train, holdout=holdout, report=report)
+    return Prepared(
+        train=split.train,
+        holdout=split.holdout,
+        holdout_rows=split.holdout_rows,
+        fates=split.fates,
+        report=report,
+    )
 
 
 def _refused(faults: list[Fault], reports: dict[str, FileReport]) -> DataRefused:
@@ -96,7 +115,7 @@ def read_rows(path: Path, name: str, *, max_line_bytes: int) -> Iterator[Row | F
         try:
             kind = detect(value, in_file=first)
             first = kind
-            yield Row(messages=parse(value, kind), file=name, line=line, format=kind)
+            yield Row(parse(value, kind), file=name, line=line, format=kind, check=parse_check(value))
         except Unfit as unfit:
             yield Fault(file=name, line=line, field=unfit.field, reason=unfit.reason, remedy=unfit.remedy)
 
@@ -115,34 +134,52 @@ def _read_all(snapshot: Path, reports: dict[str, FileReport], settings: DataSett
     return rows, faults
 
 
-def _examples(
-    kept: Deduped,
-    renderer: Renderer,
-    reports: dict[str, FileReport],
-    settings: DataSettings,
-    max_length: int,
-    faults: list[Fault],
-) -> tuple[list[Example], list[Example]]:
-    """Training's and the holdout's rows in tokens; what the template cannot write is added to ``faults``."""
-    for row in kept.exact:
-        reports[row.file].exact_duplicates += 1
-    for row in kept.near:
-        reports[row.file].near_duplicates += 1
+class _Split(msgspec.Struct):
+    """Every row in its place."""
+
     train: list[Example] = []
     holdout: list[Example] = []
+    holdout_rows: list[Row] = []
+    fates: list[RowFate] = []
+    faults: list[Fault] = []
+
+    def settle(self, row: Row, use: Use) -> None:
+        """Write down what became of a row."""
+        self.fates.append(RowFate(use, row.file, row.line, content_hash(row.messages)))
+
+
+def _split(kept: Deduped, renderer: Renderer, settings: DataSettings, max_length: int) -> _Split:
+    """Training's and the holdout's rows in tokens; what the template cannot write is a fault."""
+    split = _Split()
+    for row in kept.exact:
+        split.settle(row, "exact duplicate")
+    for row in kept.near:
+        split.settle(row, "near duplicate")
     for row, near_hash, example in zip(kept.rows, kept.near_hashes, renderer.examples(kept.rows), strict=True):
-        report = reports[row.file]
         if isinstance(example, Fault):
-            faults.append(example)
+            split.faults.append(example)
         elif len(example.input_ids) > max_length:
-            report.too_long += 1
+            split.settle(row, "too long")
         elif in_holdout(near_hash, settings.holdout_share):
-            report.holdout += 1
-            holdout.append(example)
+            split.settle(row, "holdout")
+            split.holdout.append(example)
+            split.holdout_rows.append(row)
         else:
-            report.train += 1
-            train.append(example)
-    return train, holdout
+            split.settle(row, "train")
+            split.train.append(example)
+    split.fates.sort(key=lambda fate: (fate.file, fate.line))
+    return split
+
+
+def _count(fates: list[RowFate], reports: dict[str, FileReport]) -> None:
+    """Put the fates' counts into their files' reports."""
+    counts = Counter((fate.file, fate.use) for fate in fates)
+    for name, report in reports.items():
+        report.exact_duplicates = counts[name, "exact duplicate"]
+        report.near_duplicates = counts[name, "near duplicate"]
+        report.too_long = counts[name, "too long"]
+        report.train = counts[name, "train"]
+        report.holdout = counts[name, "holdout"]
 
 
 def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_length: int) -> DataReport:

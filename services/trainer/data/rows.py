@@ -7,6 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from services.trainer.data.checks import Check
+
 NOT_LEARNT = -100
 TokenIds = NDArray[np.int32]
 
@@ -23,12 +25,13 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One conversation and where it was read."""
+    """One conversation and where it was read; ``check`` is what tells a right answer to it, where the row says so."""
 
     messages: tuple[Message, ...]
     file: str
     line: int
     format: Format
+    check: Check | None = None
 
     @property
     def place(self) -> str:

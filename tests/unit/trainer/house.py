@@ -10,14 +10,17 @@ from rich.console import Console
 from services.base_model.identity import BaseModelSettings, BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
-from services.registry.layout import Registry
+from services.registry.layout import Registry, model_name
 from services.registry.manifest import ProbePrompt
 from services.trainer.checkpoints import seal
+from services.trainer.data.prepare import Prepared
+from services.trainer.gate.judge import Judge
+from services.trainer.gate.report import Report
 from services.trainer.probe import Prober
 from services.trainer.retrain import Outcome, retrain
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import Checkpoint, Event, Finished, Interrupted, Step, TrainingJob
-from tests.support.adapters import safetensors, write_adapter
+from tests.support.adapters import safetensors, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -101,6 +104,39 @@ def fake_probe(*_: object) -> list[ProbePrompt]:
     return [ProbePrompt(token_ids=[1, 2], base_logprobs=[-1.0], adapter_logprobs=[-0.5])]
 
 
+class FakeJudge:
+    """Finds a version better, or has ``reasons`` against it, or reaches no verdict.
+
+    Args:
+        reasons: what it has against every version.
+        fail: raised instead of a verdict.
+    """
+
+    def __init__(self, *reasons: str, fail: Exception | None = None) -> None:
+        self._reasons, self._fail = list(reasons), fail
+        self.judged: list[tuple[int, Prepared]] = []
+
+    def __call__(
+        self, registry: Registry, adapter: str, version: int, prepared: Prepared, _tokenizer: object
+    ) -> Report:
+        """See ``Judge``."""
+        self.judged.append((version, prepared))
+        if self._fail is not None:
+            raise self._fail
+        write_judgement(registry, version, *self._reasons, adapter=adapter)
+        return Report(
+            model=model_name(adapter, version),
+            manifest_sha256="",
+            judged="",
+            passed=not self._reasons,
+            reasons=self._reasons,
+            verdict=None,
+            scores=[],
+            answers=[],
+            settings={},
+        )
+
+
 class House:
     """A data root with a base model and rows, and a way to retrain on them."""
 
@@ -116,12 +152,19 @@ class House:
         (self.paths.datasets / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
 
     def retrain(
-        self, worker: FakeWorker, overrides: Sequence[str] = (), *, prober: Prober = fake_probe
+        self,
+        worker: FakeWorker,
+        overrides: Sequence[str] = (),
+        *,
+        prober: Prober = fake_probe,
+        judge: Judge | None = None,
     ) -> tuple[Outcome, str]:
         """Retrain; the outcome, and what was said."""
         console = Console(record=True, width=200, file=io.StringIO())
         settings = load("training", TrainingSettings, ["adapter.name=acme", *overrides], folder=CONFIG)
-        outcome = retrain(settings, self.base, self.paths, worker=worker, console=console, prober=prober)
+        outcome = retrain(
+            settings, self.base, self.paths, worker=worker, judge=judge or FakeJudge(), console=console, prober=prober
+        )
         return outcome, console.export_text()
 
     @property

@@ -14,10 +14,46 @@ from services.registry.errors import RegistryBusy
 from services.registry.lock import exclusive
 from services.registry.manifest import ProbePrompt, read_manifest
 from services.registry.pointer import read_pointer
+from services.registry.rows import read_rows
 from services.trainer.data.faults import DataRefused
+from services.trainer.gate.client import JudgingFailed
 from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import Stop
-from tests.unit.trainer.house import FakeWorker, House, fake_probe
+from tests.unit.trainer.house import FakeJudge, FakeWorker, House, fake_probe
+
+
+def test_a_version_that_is_not_better_stays_a_candidate(house: House) -> None:
+    """The version before goes on serving, and the outcome says what the gate has against the new one."""
+    house.retrain(FakeWorker())
+    outcome, _ = house.retrain(FakeWorker(), judge=FakeJudge("answers end: 10% do"))
+    assert (outcome.version, outcome.passed, outcome.reasons) == ("acme@2", False, ["answers end: 10% do"])
+    pointer = read_pointer(house.registry, "acme")
+    assert pointer is not None
+    assert pointer.version == 1
+    assert house.registry.versions("acme") == [1, 2]
+
+
+def test_without_a_verdict_a_version_stays_a_candidate(house: House) -> None:
+    """No server to judge on is no reason to lose a training, and none to serve it unjudged."""
+    outcome, _ = house.retrain(FakeWorker(), judge=FakeJudge(fail=JudgingFailed("no server answers")))
+    assert (outcome.version, outcome.passed, outcome.reasons) == ("acme@1", None, ["no server answers"])
+    assert read_pointer(house.registry, "acme") is None
+
+
+def test_the_gate_gets_the_held_out_rows_and_the_version_every_rows_fate(house: House) -> None:
+    """What is judged was never trained, and the version says of each row what became of it."""
+    house.write_rows(40)
+    judge = FakeJudge()
+    house.retrain(FakeWorker(), ["data.holdout_share=0.3"], judge=judge)
+    [(version, prepared)] = judge.judged
+    fates = read_rows(house.registry.folder("acme", version))
+    assert len(fates) == 40
+    assert [fate.line for fate in fates] == list(range(1, 41))
+    held_out = {fate.sha256 for fate in fates if fate.use == "holdout"}
+    assert {example.row_hash for example in prepared.holdout} == held_out != set()
+    assert [row.place for row in prepared.holdout_rows] == [
+        f"{fate.file}:{fate.line}" for fate in fates if fate.use == "holdout"
+    ]
 
 
 def test_rows_become_a_version_in_service(house: House) -> None:
@@ -37,6 +73,7 @@ def test_rows_become_a_version_in_service(house: House) -> None:
         "adapter_model.safetensors",
         "loss.svg",
         "manifest.json",
+        "rows.csv",
     ]
 
 

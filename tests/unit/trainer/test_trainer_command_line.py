@@ -43,6 +43,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     install(root / "models", BaseModelSettings(name="tiny-base", package="tiny"), TinyBase())
     (root / "datasets").mkdir()
     (root / "datasets" / "a.jsonl").write_text("\n".join(map(json.dumps, GOOD)))
+    (config / "gate.toml").write_bytes((CONFIG / "gate.toml").read_bytes())
     monkeypatch.setenv("WHETSTONE_CONFIG", str(config))
     monkeypatch.setenv("WHETSTONE_DATA", str(root))
     monkeypatch.delenv("WHETSTONE_PROFILE", raising=False)

@@ -1,0 +1,116 @@
+"""Judge a published version: load beside the one in service, ask all three the same, decide, report."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from rich.console import Console
+
+from services.registry.errors import RegistryError
+from services.registry.layout import Registry, model_name
+from services.registry.manifest import read_manifest
+from services.registry.pointer import read_pointer
+from services.registry.reports import manifest_hash, write_report
+from services.trainer.data.prepare import Prepared
+from services.trainer.gate.client import JudgeClient, VersionNotServed
+from services.trainer.gate.measure import Sheet, measure
+from services.trainer.gate.page import render_page
+from services.trainer.gate.progress import JudgingProgress
+from services.trainer.gate.questions import Questions, questions_of
+from services.trainer.gate.report import Report, build_report, unjudged_report
+from services.trainer.gate.settings import GateSettings
+from services.trainer.gate.verdict import decide
+
+
+class Judge(Protocol):
+    """Judges a published version; ``ServerJudge`` is the real one."""
+
+    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared, tokenizer: Any, /) -> Report:
+        """Judge a version on the prepared rows' holdout and write its report. Nothing is promoted here.
+
+        Raises:
+            JudgingFailed: no server answers, or it went away: no verdict was reached, and no report is written.
+            RegistryError: the registry cannot be read or written.
+        """
+
+
+class ServerJudge:
+    """Judges on the running server."""
+
+    def __init__(self, settings: GateSettings, socket: Path, console: Console, stopped: Callable[[], bool]) -> None:
+        """Judge by ``settings`` on the server behind ``socket``, show progress on ``console``, end when ``stopped`` says so."""
+        self._settings = settings
+        self._socket = socket
+        self._console = console
+        self._stopped = stopped
+
+    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared, tokenizer: Any) -> Report:
+        """See ``Judge``."""
+        model = model_name(adapter, version)
+        digest = manifest_hash(registry, adapter, version)
+        questions = questions_of(prepared.holdout_rows, prepared.holdout, tokenizer, self._settings.gate)
+        try:
+            with JudgingProgress(self._console, self._stopped) as progress:
+                sheets = asyncio.run(self._ask(model, _in_service(registry, adapter, version), questions, progress))
+        except VersionNotServed as refusal:
+            report = unjudged_report(model, digest, str(refusal), self._settings)
+        else:
+            base, *between, candidate = sheets
+            verdict = decide(base, between[0] if between else None, candidate, self._settings)
+            report = build_report(model, digest, verdict, sheets, questions, self._settings)
+        folder = registry.folder(adapter, version)
+        page = render_page(report, read_manifest(folder), _loss_curve(folder))
+        write_report(registry, adapter, version, msgspec.json.format(msgspec.json.encode(report), indent=1), page)
+        return report
+
+    async def _ask(
+        self, model: str, current: str | None, questions: Questions, progress: JudgingProgress
+    ) -> list[Sheet]:
+        """The sheets of the base, of the version in service where there is one, of the candidate."""
+        async with JudgeClient(self._settings.gate, self._socket) as client:
+            base = await client.base_name()
+            await client.wait_until_served(model)
+            if current is not None and not await client.serves(current):
+                # It was refused or deleted meanwhile: what users get is then no better than the base.
+                structlog.get_logger().warning(
+                    "the version in service is not served: the base is compared", model=current
+                )
+                current = None
+            return [
+                await measure(client, name, questions, _counter(name, questions, progress))
+                for name in (base, current, model)
+                if name is not None
+            ]
+
+
+def _in_service(registry: Registry, adapter: str, version: int) -> str | None:
+    """The version that the candidate must improve on; None for a first one."""
+    pointer = read_pointer(registry, adapter)
+    if pointer is None:
+        return None
+    if pointer.version != version:
+        return model_name(adapter, pointer.version)
+    return model_name(adapter, pointer.previous) if pointer.previous else None  # judged again while it serves
+
+
+def _counter(model: str, questions: Questions, progress: JudgingProgress) -> Callable[[], None]:
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        progress(model, done, questions.requests)
+
+    return count
+
+
+def _loss_curve(folder: Path) -> str:
+    try:
+        return (folder / "loss.svg").read_text(encoding="utf-8")
+    except OSError as error:
+        raise RegistryError(
+            f"{folder}: loss.svg: {error.strerror}; `make verify` tells what else is missing"
+        ) from error
