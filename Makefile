@@ -2,9 +2,10 @@
 #
 #   PROFILE=cpu    a machine without a GPU
 #   ADAPTER=NAME   which adapter, where there are several;  VERSION=N  which of its versions
-#   SET='recipe.epochs=2 lora.target_modules=["q_proj","v_proj"]'   settings of config/training.toml to override once; no
-#                  space within a value
-#   JSON=1         JSON on standard output and nothing else: check-data, preview, status, versions, verify, keys
+#   SET='recipe.epochs=2 lora.target_modules=["q_proj","v_proj"]'   settings of config/training.toml and config/gate.toml to
+#                  override once; no space within a value
+#   FORCE=1        promote a version that the gate did not pass; this is recorded
+#   JSON=1         JSON on standard output and nothing else: check-data, preview, judge, status, versions, lineage, verify, keys
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -19,6 +20,7 @@ ROW ?=
 NAME ?=
 MODELS ?=
 EXPIRES ?=
+FORCE ?=
 JSON ?=
 PYTHON ?= python3
 
@@ -43,11 +45,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test appliance fast lint format preflight folders build model up down logs status check-data preview retrain \
-        versions promote rollback verify key keys revoke lock clean
+        judge versions promote rollback report lineage verify key keys revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -84,8 +86,8 @@ preflight: ## check this machine for what `make up` needs; changes nothing
 	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
 folders: ## make the folders below data/ that the containers mount
-	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models runs registry keys cache/server cache/trainer)
-	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models runs registry keys cache/server cache/trainer)
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry keys cache/server cache/trainer)
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry keys cache/server cache/trainer)
 
 build: folders ## build both images
 	$(COMPOSE) --profile train build
@@ -113,15 +115,24 @@ check-data: ## check every row of data/datasets without training (JSON=1 lists e
 preview: ## show how rows are rendered and what is learnt (ROWS=3, or ROW=file.jsonl:12)
 	$(QUIET)$(TRAINER) preview --rows $(ROWS) $(if $(ROW),--row $(call quote,$(ROW))) $(AS_JSON) $(SETTINGS)
 
-retrain: preflight ## train on the rows as they are now, publish, put in service
+retrain: preflight ## train on the rows as they are now, publish, judge on the running server, serve it if it is better
 	$(TRAINER) retrain $(SETTINGS)
+
+judge: ## judge VERSION= on the running server and write its report; nothing is promoted
+	$(QUIET)$(TRAINER) judge $(WHICH) --version $(call quote,$(VERSION)) $(AS_JSON) $(SETTINGS)
 
 ##@ Versions
 versions: ## list the versions of every adapter
 	$(QUIET)$(REGISTRY) versions $(WHICH) $(AS_JSON)
 
-promote: ## make VERSION= the one to serve
-	$(REGISTRY) promote $(WHICH) --version $(call quote,$(VERSION))
+promote: ## make VERSION= the one to serve, if the gate passed it (FORCE=1: although it did not)
+	$(REGISTRY) promote $(WHICH) --version $(call quote,$(VERSION)) $(if $(FORCE),--force)
+
+report: ## say what the gate found of VERSION=, and where its page lies
+	$(QUIET)$(REGISTRY) report $(WHICH) --version $(call quote,$(VERSION)) $(AS_JSON)
+
+lineage: ## say what VERSION= was made of and how it came into service (ROWS=all lists every row's hash)
+	$(QUIET)$(REGISTRY) lineage $(WHICH) --version $(call quote,$(VERSION)) $(AS_JSON) $(if $(filter all,$(ROWS)),--rows)
 
 rollback: ## make the version before the one to serve again; there is one after the second retrain
 	$(REGISTRY) rollback $(WHICH)

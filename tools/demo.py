@@ -1,4 +1,4 @@
-"""The whole way on one machine with no GPU: model, rows, training, publishing, serving, answers. ``make demo`` runs it.
+"""The whole way on one machine with no GPU: model, rows, server, training, judging, answers. ``make demo`` runs it.
 
 Every step is a command that an operator runs too. It ends with 0 only if the adapter answers at least 90 % of phrasings that
 were never trained and the base model at most 10 %.
@@ -21,6 +21,8 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
+from services.registry.layout import Registry
+from services.registry.reports import report_file
 from tools.quiz import ask_all, ask_streamed, read_questions, side_by_side
 from tools.serving import ServerFailed, running_server
 
@@ -91,19 +93,21 @@ def main() -> int:
 def _run(data: Path, console: Console, watch: Stopwatch) -> dict[str, Any]:
     environment = {**os.environ, "WHETSTONE_DATA": str(data), "WHETSTONE_PROFILE": "cpu", "HF_HUB_OFFLINE": "1"}
     recipe = [word for key, value in RECIPE.items() for word in ("--set", f"{key}={value}")]
-    _place_rows(data)
+    _start_afresh(data)
     with watch.part("model", "1. The base model, converted from an installed package"):
         base = _answer(environment, "services.base_model", "fetch")
         console.print(f"{base['name']}: {base['outcome']}")
     with watch.part("check", "2. The rows, checked before any weights are loaded"):
         _command(environment, "services.trainer", "check-data", *recipe)
-    with watch.part("train", "3. Training, publishing, promoting"):
-        trained = _answer(environment, "services.trainer", "retrain", *recipe)
     questions = read_questions(EXAMPLE / "heldout.jsonl")
     with ExitStack() as stack:
-        with watch.part("serve", "4. The server: base model and adapter at once"):
+        with watch.part("serve", "3. The server, with the base model"):
             url = stack.enter_context(running_server(environment, data / "server.log"))
             console.print(f"ready at {url}")
+        with watch.part("train", "4. Training, publishing, judging on the server, promoting"):
+            trained = _answer(environment, "services.trainer", "retrain", *recipe)
+            page = report_file(Registry(data / "registry"), ADAPTER, int(trained["version"].rpartition("@")[2]), "html")
+            console.print(f"{trained['version']} passed the gate; its report: {page}")
         with watch.part("ask", "5. The official OpenAI client asks both"):
             ask_streamed(url, ADAPTER, questions[0].question, console)
             plain, tuned = ask_all(url, [base["name"], ADAPTER], questions)
@@ -127,9 +131,13 @@ def _run(data: Path, console: Console, watch: Stopwatch) -> dict[str, Any]:
     }
 
 
-def _place_rows(data: Path) -> None:
-    """Copy the example's rows to where an operator puts them; links would be refused."""
-    shutil.rmtree(data / "datasets", ignore_errors=True)
+def _start_afresh(data: Path) -> None:
+    """Copy the example's rows to where an operator puts them; links would be refused.
+
+    What an earlier demo published goes: the same rows make no version that is better than it.
+    """
+    for name in ("datasets", "registry", "runs"):
+        shutil.rmtree(data / name, ignore_errors=True)
     shutil.copytree(EXAMPLE / "datasets", data / "datasets")
 
 

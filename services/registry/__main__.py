@@ -17,7 +17,7 @@ from services.registry.layout import Registry, model_name
 from services.registry.lineage import lineage_of, print_lineage
 from services.registry.manifest import read_manifest
 from services.registry.pointer import Pointer, promote, read_pointer, rollback
-from services.registry.reports import objections, read_judgement
+from services.registry.reports import objections, read_judgement, report_file
 from services.registry.rows import read_rows
 
 
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
         ("versions", _versions, "list every version, which one is to serve and which one was before"),
         ("promote", _promote, "make a version the one to serve"),
         ("rollback", _rollback, "make the version before the one to serve again"),
+        ("report", _report, "say what the gate found of a version"),
         ("lineage", _lineage, "say what a version was made of and how it came into service"),
         ("verify", _verify, "recheck every file of every version against its manifest"),
     ):
@@ -47,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
         verb.add_argument("--adapter", help="the adapter's name; may be left out where there is only one")
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
-        if name in {"promote", "lineage"}:
+        if name in {"promote", "report", "lineage"}:
             verb.add_argument("--version", type=int, required=True, help="its number, as `versions` lists it")
         if name == "lineage":
             verb.add_argument("--rows", action="store_true", help="list every row that was read: hash, use, file:line")
@@ -132,6 +133,25 @@ def _promote(registry: Registry, options: argparse.Namespace) -> int:
 def _rollback(registry: Registry, options: argparse.Namespace) -> int:
     adapter = _only_adapter(registry, options.adapter)
     return _report_move(adapter, rollback(registry, adapter), as_json=options.json)
+
+
+def _report(registry: Registry, options: argparse.Namespace) -> int:
+    adapter = _only_adapter(registry, options.adapter)
+    registry.require(adapter, options.version)
+    found = read_judgement(registry, adapter, options.version)
+    if found is None:
+        raise RegistryError(
+            f"{model_name(adapter, options.version)} was not judged; `make judge VERSION={options.version}`"
+        )
+    if options.json:
+        print(report_file(registry, adapter, options.version, "json").read_text(encoding="utf-8"))
+        return 0
+    print(f"{found.model}: {'passed' if found.passed else 'refused'}, judged {found.judged}")
+    for reason in found.reasons:
+        print(f"  - {reason}")
+    page = report_file(registry, adapter, options.version, "html").relative_to(registry.root.parent)
+    print(f"the whole report, for a browser: {page} in the data folder")
+    return 0
 
 
 def _lineage(registry: Registry, options: argparse.Namespace) -> int:

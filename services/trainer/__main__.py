@@ -1,6 +1,7 @@
 """Check the rows, look at them, train on them: ``python -m services.trainer``."""
 
 import argparse
+import logging
 import signal
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; see ``--help`` for the exit codes."""
     options = _parser().parse_args(arguments)
     configure_logs(as_json=None)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would write a line for every question of the gate
     try:
         code: int = options.run(options)
     except SettingsError as error:

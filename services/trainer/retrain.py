@@ -15,6 +15,7 @@ from services.registry.lock import exclusive
 from services.registry.manifest import BaseReference, LoraFacts, Manifest
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
+from services.registry.retention import delete_old
 from services.registry.rows import ROWS, encode_rows
 from services.trainer import run as runs
 from services.trainer.adapter_files import collect
@@ -109,8 +110,11 @@ def retrain(
             runs.prune(paths.runs, _KEEP_RUNS, run)
         version = model_name(adapter, manifest.version)
         run.enter("published", version)
-        passed, reasons = _judge(Registry(paths.registry), manifest, prepared, base_folder, judge)
+        registry = Registry(paths.registry)
+        passed, reasons = _judge(registry, manifest, prepared, base_folder, judge)
         clock.lap("judging")
+        for old in _old_deleted(registry, adapter, settings.versions.keep, judge):
+            console.print(f"{model_name(adapter, old)} was deleted: versions.keep = {settings.versions.keep}")
         return _outcome(version, run, ended.steps, ended, passed, reasons, clock)
 
 
@@ -192,6 +196,15 @@ def _judge(
     if report.passed:
         promote(registry, manifest.adapter, manifest.version, how="gate")
     return report.passed, report.reasons
+
+
+def _old_deleted(registry: Registry, adapter: str, keep: int, judge: Judge) -> list[int]:
+    """Delete old versions, if a server tells which of them it holds; without one nothing goes."""
+    try:
+        in_use = judge.loaded(adapter)
+    except JudgingFailed:
+        return []
+    return delete_old(registry, adapter, keep=keep, in_use=in_use)
 
 
 def _package_versions() -> dict[str, str]:

@@ -72,6 +72,12 @@ class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     keep: Annotated[int, msgspec.Meta(ge=2)]
 
 
+class VersionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many of an adapter's newest versions stay; one that serves or is loaded stays whatever its age."""
+
+    keep: Annotated[int, msgspec.Meta(ge=2)]
+
+
 class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of ``config/training.toml``."""
 
@@ -80,3 +86,4 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     lora: LoraSettings
     recipe: RecipeSettings
     checkpoints: CheckpointSettings
+    versions: VersionSettings

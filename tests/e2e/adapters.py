@@ -37,8 +37,10 @@ class AdapterMaker:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 
-    def publish(self, registry: Registry, adapter: str, answer: str, *, rank: int = 8) -> Manifest:
-        """Train an adapter that answers ``QUESTION`` with ``answer`` and publish it as the next version."""
+    def publish(
+        self, registry: Registry, adapter: str, answer: str, *, rank: int = 8, files: dict[str, bytes] | None = None
+    ) -> Manifest:
+        """Train an adapter that answers ``QUESTION`` with ``answer`` and publish it, with further ``files``, as the next version."""
         torch.manual_seed(len(answer))
         targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
         config = LoraConfig(
@@ -54,6 +56,8 @@ class AdapterMaker:
             with staging(registry, adapter) as staged:
                 model.save_pretrained(staged)
                 (staged / "README.md").unlink(missing_ok=True)
+                for name, content in (files or {}).items():
+                    (staged / name).write_bytes(content)
                 return publish(registry, adapter, staged, self._lineage(model, rank, targets))
         finally:
             self._model = model.unload()

@@ -42,7 +42,7 @@ def versions(data: Path, base: BaseModel) -> dict[int, Manifest]:
 def server(data: Path, versions: dict[int, Manifest]) -> Iterator[ServerProcess]:
     """A server that is ready, with version 1 in service and version 2 loaded as a candidate.
 
-    One for all files, which run in this order: test_server_answers, test_server_swap, test_server_termination ends it.
+    One for all files, which run in this order: test_server_answers, test_server_swaps, test_server_termination ends it.
     """
     del versions
     server = ServerProcess(data)

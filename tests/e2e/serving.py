@@ -63,6 +63,10 @@ class ServerProcess:
         """What /readyz says."""
         return self._readiness()[1]
 
+    def names(self) -> list[str]:
+        """Every model that is served now."""
+        return [model.id for model in self.client.models.list()]
+
     def running(self) -> float:
         """Requests that run or wait in vLLM, by its own metrics."""
         lines = httpx.get(f"{self.url}/metrics", timeout=10).text.splitlines()

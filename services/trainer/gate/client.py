@@ -9,6 +9,7 @@ from typing import Any, Self
 import httpx
 import msgspec
 
+from services.registry.layout import split_model_name
 from services.trainer.gate.settings import Judging
 
 _POLL_SECONDS = 0.25
@@ -91,6 +92,16 @@ class JudgeClient:
                     f"the server did not load {model} within gate.load_seconds = {self._settings.load_seconds:g}; `make status` says what it does"
                 )
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def loaded(self, adapter: str) -> set[int]:
+        """The versions of ``adapter`` that the server holds.
+
+        Raises:
+            JudgingFailed: no server answers.
+        """
+        known = ((await self._readiness()).get("adapters") or {}).get(adapter)
+        names: list[str] = [*known["loaded"], *filter(None, [known["serving"]])] if known else []
+        return {number for _, number in map(split_model_name, names) if number is not None}
 
     async def serves(self, model: str) -> bool:
         """Whether ``model`` is served now.

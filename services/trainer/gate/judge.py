@@ -36,6 +36,13 @@ class Judge(Protocol):
             RegistryError: the registry cannot be read or written.
         """
 
+    def loaded(self, adapter: str, /) -> set[int]:
+        """The versions of ``adapter`` that the server holds.
+
+        Raises:
+            JudgingFailed: no server answers.
+        """
+
 
 class ServerJudge:
     """Judges on the running server."""
@@ -65,6 +72,15 @@ class ServerJudge:
         page = render_page(report, read_manifest(folder), _loss_curve(folder))
         write_report(registry, adapter, version, msgspec.json.format(msgspec.json.encode(report), indent=1), page)
         return report
+
+    def loaded(self, adapter: str) -> set[int]:
+        """See ``Judge``."""
+
+        async def ask() -> set[int]:
+            async with JudgeClient(self._settings.gate, self._socket) as client:
+                return await client.loaded(adapter)
+
+        return asyncio.run(ask())
 
     async def _ask(
         self, model: str, current: str | None, questions: Questions, progress: JudgingProgress
@@ -108,9 +124,10 @@ def _counter(model: str, questions: Questions, progress: JudgingProgress) -> Cal
 
 
 def _loss_curve(folder: Path) -> str:
+    """The SVG that this project drew; a version from elsewhere has none."""
     try:
         return (folder / "loss.svg").read_text(encoding="utf-8")
-    except OSError as error:
-        raise RegistryError(
-            f"{folder}: loss.svg: {error.strerror}; `make verify` tells what else is missing"
-        ) from error
+    except FileNotFoundError:
+        return "<p>none was published with it</p>"
+    except (OSError, UnicodeDecodeError) as error:
+        raise RegistryError(f"{folder}: loss.svg: {error}; `make verify` tells what else is damaged") from error

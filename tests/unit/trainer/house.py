@@ -115,6 +115,7 @@ class FakeJudge:
     def __init__(self, *reasons: str, fail: Exception | None = None) -> None:
         self._reasons, self._fail = list(reasons), fail
         self.judged: list[tuple[int, Prepared]] = []
+        self.in_use: set[int] = set()
 
     def __call__(
         self, registry: Registry, adapter: str, version: int, prepared: Prepared, _tokenizer: object
@@ -135,6 +136,12 @@ class FakeJudge:
             answers=[],
             settings={},
         )
+
+    def loaded(self, _adapter: str) -> set[int]:
+        """See ``Judge``."""
+        if self._fail is not None:
+            raise self._fail
+        return self.in_use
 
 
 class House:

@@ -56,6 +56,19 @@ def test_the_gate_gets_the_held_out_rows_and_the_version_every_rows_fate(house: 
     ]
 
 
+def test_old_versions_go_and_what_a_server_holds_stays(house: House) -> None:
+    """The newest so many stay, and whatever the running server still has loaded."""
+    judge = FakeJudge("not better")
+    judge.in_use = {2}
+    house.retrain(FakeWorker())
+    for _ in range(4):
+        _, said = house.retrain(FakeWorker(), ["versions.keep=2"], judge=judge)
+    assert house.registry.versions("acme") == [1, 2, 4, 5]
+    assert "acme@3 was deleted: versions.keep = 2" in said
+    house.retrain(FakeWorker(), ["versions.keep=2"], judge=FakeJudge(fail=JudgingFailed("no server answers")))
+    assert house.registry.versions("acme") == [1, 2, 4, 5, 6], "without a server nobody knows what is in use"
+
+
 def test_rows_become_a_version_in_service(house: House) -> None:
     outcome, _ = house.retrain(FakeWorker())
     pointer = read_pointer(house.registry, "acme")
