@@ -8,10 +8,16 @@ import pytest
 from services.base_model.identity import BaseSettings
 from services.common.settings import SettingsError, load
 from services.server.settings import ServerSettings
+from services.trainer.gate.settings import GateSettings
 from services.trainer.settings import TrainingSettings
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
-KINDS: dict[str, type[Any]] = {"base": BaseSettings, "training": TrainingSettings, "server": ServerSettings}
+KINDS: dict[str, type[Any]] = {
+    "base": BaseSettings,
+    "training": TrainingSettings,
+    "server": ServerSettings,
+    "gate": GateSettings,
+}
 
 
 @pytest.mark.parametrize("profile", ["", "cpu"])
