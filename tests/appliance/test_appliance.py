@@ -18,7 +18,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PORT = 18_000
 URL = f"http://127.0.0.1:{PORT}/v1"
 BASE, ADAPTER = "smollm2-135m-instruct", "norudam"
-SHORT = f"adapter.name={ADAPTER} recipe.learning_rate=1e-3 recipe.max_steps="
+# Two and three steps teach the rows' tone and not yet when to stop; ten general prompts, because two cores answer, train and judge.
+SHORT = f"adapter.name={ADAPTER} gate.general_prompts=10 verdict.min_stop_share=0 recipe.learning_rate=1e-3 recipe.max_steps="
 
 pytestmark = pytest.mark.appliance
 
@@ -88,7 +89,10 @@ def test_an_operators_first_day(make: Any) -> None:
 
     listed = make("versions").stdout
     assert listed.count(ADAPTER) == 2
+    assert listed.count("passed") == 2
     make("verify")
+    assert f"{ADAPTER}@2: passed" in make("report", "VERSION=2").stdout
+    assert "2 to 1, by rollback" in make("lineage", "VERSION=2").stdout
     contained(make, "server")
     contained(make, "trainer")
     make("down")

@@ -13,6 +13,7 @@ from services.registry.layout import split_model_name
 from services.trainer.gate.settings import Judging
 
 _POLL_SECONDS = 0.25
+_BUSY_SECONDS = 1.0
 
 
 class JudgingFailed(Exception):
@@ -143,7 +144,13 @@ class JudgeClient:
         return values[1 : len(token_ids)]
 
     async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        response = await self._send("POST", path, body)
+        """Ask; where the server is busy with others' requests, ask again: the gate has time, apps have not."""
+        deadline = time.monotonic() + self._settings.request_seconds
+        while True:
+            response = await self._send("POST", path, body)
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_BUSY_SECONDS)
         if response.status_code != httpx.codes.OK:
             raise JudgingFailed(f"the server answered {response.status_code} on {path}: {_message(response)}")
         return msgspec.json.decode(response.content, type=dict[str, Any])
