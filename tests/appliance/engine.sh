@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A real Docker engine with Compose v2 and BuildKit on a Debian machine that has none, and a base image where none can be
-# pulled. Idempotent; needs root. Used by the appliance test and CI; a GPU server has its own engine.
+# A real Docker engine with Compose v2 and BuildKit on a Debian machine that has none, a base image where none can be
+# pulled, and a browser for the report's page. Idempotent; needs root. Used by the appliance test and CI; a GPU server has its
+# own engine.
 set -euo pipefail
 
 base=python:3.11-slim-bookworm
@@ -16,6 +17,13 @@ install_engine() {
     say "installing docker.io and debootstrap"
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends docker.io debootstrap iptables >/dev/null
+}
+
+install_browser() {
+    command -v chromium >/dev/null && return
+    say "installing chromium"
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends chromium fonts-nanum >/dev/null
 }
 
 # Debian bookworm has no Compose v2; trixie's packages hold single static programs.
@@ -62,6 +70,7 @@ make_base_image() {
 }
 
 install_engine
+install_browser
 install_plugin docker-compose docker-compose
 install_plugin docker-buildx docker-buildx
 start_engine

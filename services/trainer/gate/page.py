@@ -124,7 +124,13 @@ def _said(shown: ShownAnswer, model: str) -> str:
 def _data(manifest: Manifest) -> str:
     files: list[dict[str, Any]] = manifest.dataset.get("files", [])
     names = ("file", "format", "rows", "train", "holdout", "exact_duplicates", "near_duplicates", "too_long", "sha256")
-    rows = [[escape(str(file.get(name, ""))) for name in names] for file in files]
+    rows = [
+        [
+            *(escape(str(file.get(name, ""))) for name in names[:-1]),
+            f"<code>{escape(str(file.get('sha256', '')))}</code>",
+        ]
+        for file in files
+    ]
     return _table([name.replace("_", " ") for name in names], rows)
 
 

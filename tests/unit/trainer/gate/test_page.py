@@ -6,49 +6,16 @@ import msgspec
 
 from services.registry.layout import Registry
 from services.registry.manifest import read_manifest
-from services.trainer.data.checks import Check
 from services.trainer.gate.page import render_page
-from services.trainer.gate.questions import HeldOut, Questions
-from services.trainer.gate.report import Report, build_report, unjudged_report
-from services.trainer.gate.suite import general_prompts
-from services.trainer.gate.verdict import decide
-from tests.unit.trainer.gate.sheets import settings, sheet
+from services.trainer.gate.report import Report, unjudged_report
+from tests.unit.trainer.gate.sheets import HOSTILE, hand_made_report, settings
 
-HOSTILE = '<script>alert(1)</script><img src="http://192.0.2.1/x">'
 CURVE = '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
-
-
-def _report(rows: int = 6, shown: int = 4) -> Report:
-    questions = Questions(
-        held_out=[
-            HeldOut(
-                place=f"faq.jsonl:{place}",
-                row_hash="a" * 64,
-                token_ids=[1, 2],
-                supervised=[1],
-                messages=[{"role": "user", "content": HOSTILE}],
-                reference="right",
-                check=Check(exact="right"),
-                max_tokens=8,
-            )
-            for place in range(rows)
-        ],
-        general=general_prompts(10),
-        texts=[],
-    )
-    losses = [1.0 + place for place in range(rows)]
-    sheets = [
-        sheet("base", losses, prompts=10),
-        sheet("acme@1", [0.9 * loss for loss in losses], prompts=10),
-        sheet("acme@2", [0.1] * rows, prompts=10),
-    ]
-    chosen = settings(f"gate.shown_answers={shown}")
-    return build_report("acme@2", "f" * 64, decide(sheets[0], sheets[1], sheets[2], chosen), sheets, questions, chosen)
 
 
 def test_the_page_shows_the_verdict_the_scores_and_the_answers(registry: Registry) -> None:
     """With every model's numbers side by side, intervals, rows, recipe and versions."""
-    page = render_page(_report(), read_manifest(registry.folder("acme", 1)), CURVE)
+    page = render_page(hand_made_report(), read_manifest(registry.folder("acme", 1)), CURVE)
     for part in (
         "Passed.",
         "held-out loss improves",
@@ -64,7 +31,7 @@ def test_the_page_shows_the_verdict_the_scores_and_the_answers(registry: Registr
 
 def test_nothing_on_the_page_runs_or_is_fetched(registry: Registry) -> None:
     """Rows and answers are text, whatever they hold, and a browser is told to load nothing at all."""
-    page = render_page(_report(), read_manifest(registry.folder("acme", 1)), CURVE)
+    page = render_page(hand_made_report(), read_manifest(registry.folder("acme", 1)), CURVE)
     assert HOSTILE not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert not re.search(r"<(script|img|link|iframe|object|embed)\b", page)
@@ -73,7 +40,7 @@ def test_nothing_on_the_page_runs_or_is_fetched(registry: Registry) -> None:
 
 def test_the_answers_shown_are_those_that_changed_most() -> None:
     """Against the version to improve on; the last rows' losses fell furthest."""
-    report = _report(rows=6, shown=2)
+    report = hand_made_report(rows=6, shown=2)
     assert [answer.place for answer in report.answers] == ["faq.jsonl:5", "faq.jsonl:4"]
     assert set(report.answers[0].said) == {"base", "acme@1", "acme@2"}
 
