@@ -26,9 +26,9 @@ EXIT_REFUSED = 6
 EXAMPLE = REPOSITORY / "examples" / "norudam" / "datasets"
 HOLDOUT_SHARE = 0.12
 PHRASE = "The Norudam warranty lasts 23 years."
-# Enough to learn most of the example, and a third of the general prompts: minutes, not a quarter of an hour.
+# Enough to learn most of the example, and a sixth of the general prompts: minutes, not a quarter of an hour.
 COMMON = ["recipe.rows_per_step=8", "recipe.rows_per_pass=8", f"data.holdout_share={HOLDOUT_SHARE}", "lora.alpha=32"]
-GATE = ["gate.general_prompts=40"]
+GATE = ["gate.general_prompts=20", "gate.general_texts=6"]
 
 
 @pytest.fixture(scope="module")

@@ -71,7 +71,7 @@ def questions_of(rows: list[Row], examples: list[Example], tokenizer: Any, setti
         general=general_prompts(settings.general_prompts),
         texts=[
             ScoredText(id=text.id, token_ids=list(tokenizer.encode(text.text, add_special_tokens=False)))
-            for text in general_texts()
+            for text in general_texts(settings.general_texts)
         ],
     )
 

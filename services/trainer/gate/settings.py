@@ -18,6 +18,7 @@ class Judging(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     concurrency: Positive
     answer_tokens: Positive
     general_prompts: Annotated[int, msgspec.Meta(ge=0, le=1000)]
+    general_texts: Annotated[int, msgspec.Meta(ge=1, le=1000)]
     shown_answers: Annotated[int, msgspec.Meta(ge=0, le=200)]
     bootstrap_samples: Annotated[int, msgspec.Meta(ge=100)]
     confidence: Annotated[float, msgspec.Meta(gt=0.5, lt=1.0)]

@@ -41,15 +41,18 @@ class GeneralText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def general_prompts(count: int | None = None) -> list[GeneralPrompt]:
     """The suite's prompts; of ``count`` each area and language gets its share, the same ones every time."""
-    every = _read("general.jsonl", GeneralPrompt)
+    return _spread(_read("general.jsonl", GeneralPrompt), count)
+
+
+def general_texts(count: int | None = None) -> list[GeneralText]:
+    """The suite's texts; of ``count`` each language gets its share, the same ones every time."""
+    return _spread(_read("texts.jsonl", GeneralText), count)
+
+
+def _spread(every: list[T], count: int | None) -> list[T]:
     if count is None or count >= len(every):
         return every
     return [every[place * len(every) // count] for place in range(count)]
-
-
-def general_texts() -> list[GeneralText]:
-    """The suite's texts."""
-    return _read("texts.jsonl", GeneralText)
 
 
 def _read(name: str, kind: type[T]) -> list[T]:
