@@ -21,6 +21,7 @@ NAME ?=
 MODELS ?=
 EXPIRES ?=
 FORCE ?=
+PERCENT ?=
 JSON ?=
 PYTHON ?= python3
 
@@ -45,11 +46,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test appliance fast lint format preflight folders build model up down logs status check-data preview retrain \
-        judge versions promote rollback report lineage verify key keys revoke lock clean
+        judge versions promote canary rollback report lineage verify key keys revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= PERCENT= FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -133,6 +134,9 @@ report: ## say what the gate found of VERSION=, and where its page lies
 
 lineage: ## say what VERSION= was made of and how it came into service (ROWS=all lists every row's hash)
 	$(QUIET)$(REGISTRY) lineage $(WHICH) --version $(call quote,$(VERSION)) $(AS_JSON) $(if $(filter all,$(ROWS)),--rows)
+
+canary: ## give PERCENT= of the users VERSION= (the gate passed it, or FORCE=1); PERCENT=0 ends it
+	$(REGISTRY) canary $(WHICH) $(if $(VERSION),--version $(call quote,$(VERSION))) --percent $(call quote,$(PERCENT)) $(if $(FORCE),--force)
 
 rollback: ## make the version before the one to serve again; there is one after the second retrain
 	$(REGISTRY) rollback $(WHICH)

@@ -47,6 +47,11 @@ class DataPaths:
         return self.root / "run" / "server.sock"
 
     @property
+    def canary_trips(self) -> Path:
+        """Canaries that the server ended: it may not write to the registry."""
+        return self.root / "run" / "canaries.json"
+
+    @property
     def cache(self) -> Path:
         """Scratch that may be deleted at any time."""
         return self.root / "cache"

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.common.paths import DataPaths
+from services.registry.canary import begin_canary, end_canary
 from services.registry.check import verify_version
 from services.registry.errors import RegistryError
 from services.registry.history import How
@@ -39,20 +40,28 @@ def _parser() -> argparse.ArgumentParser:
     for name, run, summary in (
         ("versions", _versions, "list every version, which one is to serve and which one was before"),
         ("promote", _promote, "make a version the one to serve"),
+        (
+            "canary",
+            _canary,
+            "give a share of the users a version that the gate passed; with --percent 0 nobody any more",
+        ),
         ("rollback", _rollback, "make the version before the one to serve again"),
         ("report", _report, "say what the gate found of a version"),
         ("lineage", _lineage, "say what a version was made of and how it came into service"),
         ("verify", _verify, "recheck every file of every version against its manifest"),
     ):
         verb = verbs.add_parser(name, help=summary, description=summary)
-        verb.set_defaults(run=run)
+        verb.set_defaults(run=run, verb=name)
         verb.add_argument("--adapter", help="the adapter's name; may be left out where there is only one")
         verb.add_argument("--json", action="store_true", help="print JSON for machines")
         if name in {"promote", "report", "lineage"}:
             verb.add_argument("--version", type=int, required=True, help="its number, as `versions` lists it")
         if name == "lineage":
             verb.add_argument("--rows", action="store_true", help="list every row that was read: hash, use, file:line")
-        if name == "promote":
+        if name == "canary":
+            verb.add_argument("--version", type=int, help="its number; not needed to end a canary")
+            verb.add_argument("--percent", type=int, required=True, help="of the users, 1 to 99; 0 ends it")
+        if name in {"promote", "canary"}:
             verb.add_argument(
                 "--force", action="store_true", help="although the gate did not pass it; this is recorded"
             )
@@ -109,6 +118,8 @@ def _gate(registry: Registry, adapter: str, version: int) -> str:
 def _state(pointer: Pointer | None, version: int) -> str:
     if pointer is None:
         return "candidate"
+    if pointer.canary is not None and pointer.canary.version == version:
+        return f"canary {pointer.canary.percent}%"
     return {pointer.version: "current", pointer.previous: "previous"}.get(
         version, "candidate" if version > pointer.version else "kept"
     )
@@ -116,18 +127,45 @@ def _state(pointer: Pointer | None, version: int) -> str:
 
 def _promote(registry: Registry, options: argparse.Namespace) -> int:
     adapter = _only_adapter(registry, options.adapter)
+    against = _against(registry, adapter, options)
+    how: How = "forced" if against else "operator"
+    return _report_move(
+        adapter, promote(registry, adapter, options.version, how=how, reasons=against), as_json=options.json
+    )
+
+
+def _canary(registry: Registry, options: argparse.Namespace) -> int:
+    adapter = _only_adapter(registry, options.adapter)
+    if options.percent == 0:
+        return _report_move(adapter, end_canary(registry, adapter), as_json=options.json)
+    if options.version is None:
+        raise RegistryError("which version? --version N, one that `versions` lists")
+    against = _against(registry, adapter, options)
+    pointer = begin_canary(registry, adapter, options.version, options.percent, reasons=against)
+    if options.json:
+        return _report_move(adapter, pointer, as_json=True)
+    print(
+        f"{options.percent}% of the users of {adapter} are to get {model_name(adapter, options.version)}; "
+        "a running server follows within seconds, and ends it by itself where it fails (`make status`)"
+    )
+    return 0
+
+
+def _against(registry: Registry, adapter: str, options: argparse.Namespace) -> list[str]:
+    """What speaks against serving a version that is whole.
+
+    Raises:
+        RegistryError: something does, and it is not forced; or the version is damaged or not published.
+    """
     registry.require(adapter, options.version)
     verify_version(registry, adapter, options.version)
     against = objections(registry, adapter, options.version)
     if against and not options.force:
         raise RegistryError(
             f"{model_name(adapter, options.version)} did not pass the gate: {'; '.join(against)}. "
-            f"`make promote VERSION={options.version} FORCE=1` puts it in service all the same, and records that"
+            f"`make {options.verb} VERSION={options.version} ... FORCE=1` does it all the same, and records that"
         )
-    how: How = "forced" if against else "operator"
-    return _report_move(
-        adapter, promote(registry, adapter, options.version, how=how, reasons=against), as_json=options.json
-    )
+    return against
 
 
 def _rollback(registry: Registry, options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from services.registry.layout import Registry, check_adapter_name
 
 HISTORY = "history.jsonl"
 
-How = Literal["gate", "operator", "forced", "rollback"]
+How = Literal["gate", "operator", "forced", "rollback", "canary", "canary ended"]
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,7 +26,8 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
         version: in service from then on.
         before: in service until then.
         how: ``gate`` by its own verdict, ``operator`` by a promotion of a version that had passed, ``forced`` by a promotion
-            of one that had not, ``rollback``.
+            of one that had not, ``rollback``; ``canary`` where only a share of the users got ``version`` instead of ``before``, and
+            ``canary ended`` where they came back.
         reasons: what spoke against a forced version.
     """
 

@@ -14,18 +14,34 @@ from services.registry.lock import registry_lock
 MAX_POINTER_BYTES = 64 * 1024
 
 
-class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Canary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A version that a share of the alias's users get.
+
+    Attributes:
+        version: theirs.
+        percent: of the users, 1 to 99.
+        began: when, ISO 8601 in UTC; tells one canary of a version from the next.
+    """
+
+    version: int
+    percent: int
+    began: str
+
+
+class Pointer(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """The version that an alias leads to.
 
     Attributes:
         version: in service.
         previous: in service before it; where ``rollback`` leads.
         moved: when the pointer moved, ISO 8601 in UTC.
+        canary: what some users get instead.
     """
 
     version: int
     previous: int | None
     moved: str
+    canary: Canary | None = None
 
 
 def read_pointer(registry: Registry, adapter: str) -> Pointer | None:
@@ -93,8 +109,19 @@ def rollback(registry: Registry, adapter: str) -> Pointer:
 
 
 def _move(registry: Registry, adapter: str, move: Move) -> Pointer:
-    """Move the pointer, then write it down: a kill in between leaves the move without its line, never a line without its move."""
+    """Put ``move.version`` in service; a canary ends with it."""
     pointer = Pointer(version=move.version, previous=move.before, moved=move.moved)
+    return move_pointer(registry, adapter, pointer, move)
+
+
+def move_pointer(registry: Registry, adapter: str, pointer: Pointer, move: Move) -> Pointer:
+    """Write the pointer, then its move: a kill in between leaves the move without its line, never a line without its move.
+
+    The caller holds the registry's lock.
+
+    Raises:
+        RegistryError: the volume cannot be written.
+    """
     file = registry.pointer_file(adapter)
     try:
         replace_file(file, msgspec.json.encode(pointer) + b"\n")

@@ -14,7 +14,7 @@ from services.registry.pointer import read_pointer
 def delete_old(registry: Registry, adapter: str, *, keep: int, in_use: Collection[int]) -> list[int]:
     """Delete all but the newest ``keep`` versions of ``adapter``; their reports and the history stay.
 
-    Kept whatever their age: the version in service, the one before it (where a rollback leads), and what a server has loaded.
+    Kept whatever their age: the version in service, the one before it (where a rollback leads), a canary, and what a server has loaded.
 
     Args:
         registry: where they are published.
@@ -30,7 +30,9 @@ def delete_old(registry: Registry, adapter: str, *, keep: int, in_use: Collectio
     """
     with registry_lock(registry, "collect"):
         pointer = read_pointer(registry, adapter)
-        held = set(in_use) | ({pointer.version, pointer.previous} if pointer else set())
+        held = set(in_use)
+        if pointer is not None:
+            held |= {pointer.version, pointer.previous or 0, pointer.canary.version if pointer.canary else 0}
         versions = registry.versions(adapter)
         old = [version for version in versions[: -max(keep, 1)] if version not in held]
         for version in old:

@@ -112,6 +112,7 @@ class Answer:
             if error.status >= SERVER_FAULT:
                 log.error("request failed", cause=type(cause).__name__, trace=trace_of(cause))
         self._generation.outcome = error.code or "bad_request"
+        self._generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
         if not self._started:
             raise error
         await send({"type": "http.response.body", "body": b"data: %b\n\n" % error.encoded(), "more_body": False})

@@ -28,6 +28,7 @@ class Generation:
 
     Attributes:
         outcome: for the metrics and the log: ``ok``, ``client_gone`` or an error's code.
+        failed: it ended in an error of the engine or the server, which a canary answers for.
         work: the task that answers, once there is one.
         interruption: why the request is to end, where the server ends it.
     """
@@ -47,6 +48,7 @@ class Generation:
         self.model = lease.model
         self.tally = Tally()
         self.outcome = "ok"
+        self.failed = False
         self.work: asyncio.Task[None] | None = None
         self.interruption: Unavailable | None = None
         services.lifecycle.enter(self)
@@ -110,6 +112,7 @@ class Generation:
         metrics.tokens.labels(model=model, kind="prompt").inc(tally.prompt_tokens)
         metrics.tokens.labels(model=model, kind="cached").inc(tally.cached_tokens)
         metrics.tokens.labels(model=model, kind="completion").inc(tally.completion_tokens)
+        self._services.canaries.note(model, failed=self.failed, finish_reasons=tally.finish_reasons)
         for reason, count in tally.finish_reasons.items():
             metrics.finished.labels(model=model, reason=reason).inc(count)
         metrics.duration.labels(model=model).observe(seconds)

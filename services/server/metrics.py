@@ -42,6 +42,9 @@ class Metrics:
         self.swaps = Counter(
             "whetstone_swaps", "Times an alias moved to another version.", ["adapter"], registry=registry
         )
+        self.canary_trips = Counter(
+            "whetstone_canary_trips", "Canaries that ended by themselves.", ["adapter"], registry=registry
+        )
         self.refused = Counter(
             "whetstone_versions_refused", "Versions that were refused.", ["adapter"], registry=registry
         )

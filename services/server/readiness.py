@@ -12,6 +12,7 @@ class AdapterReadiness(msgspec.Struct, frozen=True):
         loaded: pinned names that are served.
         refused: pinned name -> reason.
         problem: what is wrong with the adapter as a whole.
+        canary: the version that some users get, how many of them, and why it ended by itself if it did.
     """
 
     wanted: str | None
@@ -19,6 +20,7 @@ class AdapterReadiness(msgspec.Struct, frozen=True):
     loaded: list[str]
     refused: dict[str, str]
     problem: str | None
+    canary: str | None = None
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):

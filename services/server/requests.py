@@ -27,6 +27,7 @@ from services.server.chat.schema import (
 from services.server.chat.text_frames import TextAnswer, TextFrames
 from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.generation import Generation
+from services.server.keys import Key
 from services.server.services import Model, Services
 
 ServerRequest = Request[Any, Any, Any]
@@ -110,12 +111,17 @@ def _begin(
     slots = prompts * model.rules.answers(asked)
     services.admission.take(slots)
     try:
-        lease = services.catalogue.lease(asked.model)
+        lease = services.catalogue.lease(asked.model, _identity(asked, key))
     except BaseException:
         services.admission.give(slots)
         raise
     identity = f"{'chatcmpl' if route == 'chat' else 'cmpl'}-{secrets.token_hex(12)}"
     return Generation(services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots)
+
+
+def _identity(asked: SamplingFields, key: Key) -> str:
+    """Who stays on one version while a canary runs: the user that the app names, or else the app."""
+    return getattr(asked, "safety_identifier", None) or asked.user or key.name
 
 
 def _envelope(services: Services, generation: Generation) -> Envelope:

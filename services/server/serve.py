@@ -138,6 +138,8 @@ def build_services(plan: Plan) -> Services:
         limits=settings.limits,
         doorkeeper=Doorkeeper(keys),
         capacity=settings.engine.max_num_seqs + settings.limits.max_waiting,
+        canary=settings.canary,
+        trips=plan.paths.canary_trips,
     )
 
 
@@ -188,6 +190,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
             services.catalogue,
             prober,
             services.metrics,
+            services.canaries,
             expectation=expectation,
             capacity=settings.engine.max_cpu_loras,
         ),

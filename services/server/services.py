@@ -1,7 +1,10 @@
 """What handlers need, in one object that the process builds and the app holds."""
 
+from pathlib import Path
+
 import msgspec
 
+from services.server.adapters.canary import Canaries
 from services.server.adapters.catalogue import Catalogue
 from services.server.adapters.reconcile import Reconciler
 from services.server.admission import Admission
@@ -11,7 +14,7 @@ from services.server.chat.sampling import SamplingRules
 from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
 from services.server.metrics import Metrics
-from services.server.settings import Limits
+from services.server.settings import CanarySettings, Limits
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -30,10 +33,22 @@ class Services:
         base: the base model's name.
         fingerprint: of the base model, for ``system_fingerprint``.
         started: seconds since 1970, the base's ``created`` in the models list.
+        capacity: answers that run and wait together.
+        canary: when one ends by itself.
+        trips: the file that remembers those that did.
     """
 
     def __init__(
-        self, *, base: str, fingerprint: str, started: int, limits: Limits, doorkeeper: Doorkeeper, capacity: int
+        self,
+        *,
+        base: str,
+        fingerprint: str,
+        started: int,
+        limits: Limits,
+        doorkeeper: Doorkeeper,
+        capacity: int,
+        canary: CanarySettings,
+        trips: Path,
     ) -> None:
         self.fingerprint = f"fp_{fingerprint[:12]}"
         self.started = started
@@ -43,6 +58,7 @@ class Services:
         self.admission = Admission(capacity)
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
+        self.canaries = Canaries(canary, self.catalogue, self.metrics, trips)
         self.model: Model | None = None
 
     def serving(self) -> Model:

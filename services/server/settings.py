@@ -47,6 +47,15 @@ class AdapterSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probe_min_change: Annotated[float, msgspec.Meta(ge=0)]
 
 
+class CanarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[canary]``: when a version that some users try is taken from them."""
+
+    window: Positive
+    min_answers: Positive
+    max_error_share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    max_length_rise: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[limits]``: what one request may ask for, and how many may wait."""
 
@@ -68,4 +77,5 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server: Listen
     engine: EngineSettings
     adapters: AdapterSettings
+    canary: CanarySettings
     limits: Limits

@@ -38,9 +38,11 @@ def ask(listen: Listen) -> tuple[bool, Readiness]:
 def show(readiness: Readiness, console: Console) -> None:
     """Print it for people."""
     console.print(f"[bold]{readiness.status}[/bold]  base {readiness.base}  engine {readiness.engine}")
-    table = Table("adapter", "serving", "wanted", "loaded")
+    table = Table("adapter", "serving", "wanted", "loaded", "canary")
     for name, adapter in (readiness.adapters or {}).items():
-        table.add_row(name, adapter.serving or "-", adapter.wanted or "-", ", ".join(adapter.loaded) or "-")
+        table.add_row(
+            name, adapter.serving or "-", adapter.wanted or "-", ", ".join(adapter.loaded) or "-", adapter.canary or "-"
+        )
     if readiness.adapters:
         console.print(table)
     for problem in readiness.problems or []:

@@ -3,31 +3,12 @@
 import msgspec
 
 from services.registry.layout import model_name, split_model_name
-from services.registry.manifest import Manifest
+from services.server.adapters.running_canary import RunningCanary
+from services.server.adapters.version import Version
 from services.server.engine.protocol import EngineAdapter
 from services.server.errors import ModelNotFound, Unavailable
 
 RETRY_SECONDS = 5
-
-
-class Version:
-    """A version in the engine's memory.
-
-    Attributes:
-        leases: requests that run on it.
-        retired: no new request gets it.
-    """
-
-    def __init__(self, manifest: Manifest, handle: EngineAdapter) -> None:
-        self.manifest = manifest
-        self.handle = handle
-        self.leases = 0
-        self.retired = False
-
-    @property
-    def number(self) -> int:
-        """The version's number."""
-        return self.manifest.version
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -44,9 +25,10 @@ class Entry:
         wanted: the version that the pointer names.
         fallback: the one before it, by the pointer; serves when a start finds ``wanted`` damaged.
         serving: the version that the alias leads to.
-        loaded: every version in memory that is not retired, by number.
+        loaded: every version that new requests may get, by number.
         refused: versions that were refused, by number.
         problem: what is wrong with the adapter as a whole, such as an unreadable pointer.
+        canary: what some users get instead of ``serving``.
     """
 
     def __init__(self, name: str) -> None:
@@ -57,6 +39,7 @@ class Entry:
         self.loaded: dict[int, Version] = {}
         self.refused: dict[int, Refusal] = {}
         self.problem: str | None = None
+        self.canary: RunningCanary | None = None
 
 
 class Lease:
@@ -93,8 +76,12 @@ class Catalogue:
         self.base = base
         self.entries: dict[str, Entry] = {}
 
-    def lease(self, model: str) -> Lease:
+    def lease(self, model: str, identity: str = "") -> Lease:
         """Hold the version that ``model`` means now: the base, an alias, or a pinned ``adapter@version``.
+
+        Args:
+            model: as the client wrote it.
+            identity: of the user behind the request; the same one gets the same version while a canary runs.
 
         Raises:
             ModelNotFound: no such name is served.
@@ -103,6 +90,9 @@ class Catalogue:
         if model == self.base:
             return Lease(self.base, None)
         version = self._version(model)
+        entry = self.entries.get(model)  # an alias: a pinned name gets what it names, and has no entry
+        if entry is not None and entry.canary is not None and entry.canary.takes(identity):
+            version = entry.canary.version
         version.leases += 1
         return Lease(version.handle.name, version)
 

@@ -1,6 +1,6 @@
 """Brings the engine in line with the registry, beside running requests: load, probe, then route; never the other way round.
 
-For each adapter the current version, the previous one and the newest candidate are kept loaded. A version that is refused
+For each adapter the current version, a canary, the newest candidate and the previous version are kept loaded. A version that is refused
 changes nothing for requests: the version that served goes on serving, and the reason stands in /readyz and the log.
 """
 
@@ -15,9 +15,11 @@ from services.registry.check import Expectation, check_version
 from services.registry.errors import RegistryError
 from services.registry.layout import Registry, model_name
 from services.registry.manifest import Manifest
-from services.registry.pointer import Pointer, read_pointer
-from services.server.adapters.catalogue import Catalogue, Entry, Refusal, Version
+from services.registry.pointer import Canary, Pointer, read_pointer
+from services.server.adapters.canary import Canaries
+from services.server.adapters.catalogue import Catalogue, Entry, Refusal
 from services.server.adapters.probe import Prober, ProbeRefused
+from services.server.adapters.version import Version
 from services.server.engine.protocol import Engine, EngineAdapter, EngineDead, EngineError
 from services.server.metrics import Metrics
 
@@ -40,6 +42,7 @@ class Reconciler:
         catalogue: Catalogue,
         prober: Prober,
         metrics: Metrics,
+        canaries: Canaries,
         *,
         expectation: Expectation,
         capacity: int,
@@ -49,6 +52,8 @@ class Reconciler:
         self._catalogue = catalogue
         self._prober = prober
         self._metrics = metrics
+        self._canaries = canaries
+        self._wanted_canaries: dict[str, Canary | None] = {}
         self._expectation = expectation
         self._capacity = capacity
         self._ids = itertools.count(1)
@@ -69,6 +74,7 @@ class Reconciler:
                     await self._load(entry, number)
             for entry in self._catalogue.entries.values():
                 self._route(entry)
+                self._canaries.route(entry, self._wanted_canaries.get(entry.name))
             await self._retire(plan)
         await self._unload_released()
 
@@ -84,7 +90,7 @@ class Reconciler:
             self._note_problem(f"{self._registry.root}: holds no adapter any more; check the volume")
             return None
         self._note_problem(None)
-        currents, candidates, previous = [], [], []
+        currents, canaries, candidates, previous = [], [], [], []
         for name, (pointer, versions, problem) in seen.items():
             entry = self._catalogue.entries.setdefault(name, Entry(name))
             entry.problem = problem
@@ -92,6 +98,9 @@ class Reconciler:
                 currents += [(entry, number) for number in entry.loaded]
                 continue
             entry.wanted, entry.fallback = (pointer.version, pointer.previous) if pointer else (None, None)
+            canary = self._wanted_canaries[name] = pointer.canary if pointer else None
+            self._canaries.route(entry, canary)  # one that is over ends before its version is unloaded
+            canaries += [(entry, canary.version)] if canary else []
             if pointer:
                 currents.append((entry, pointer.version))
                 previous += [(entry, pointer.previous)] if pointer.previous else []
@@ -102,7 +111,7 @@ class Reconciler:
             entry = self._catalogue.entries[name]
             entry.problem = "its folder is gone from the registry; what is loaded keeps serving"
             currents += [(entry, number) for number in entry.loaded]
-        return list(dict.fromkeys([*currents, *candidates, *previous]))
+        return list(dict.fromkeys([*currents, *canaries, *candidates, *previous]))
 
     async def _load(self, entry: Entry, number: int) -> None:
         """Check, load and probe one version; on any refusal remember why and leave everything else as it is."""
@@ -176,7 +185,8 @@ class Reconciler:
                 if entry.loaded[number] is entry.serving:
                     continue
                 version = entry.loaded.pop(number)
-                version.retired = True
+                if entry.canary is not None and entry.canary.version is version:
+                    entry.canary = None
                 self._retiring.append(version)
             for number in [number for number in entry.refused if (entry, number) not in plan]:
                 del entry.refused[number]

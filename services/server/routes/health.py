@@ -40,6 +40,11 @@ def describe(services: Services) -> Readiness:
     lifecycle = services.lifecycle
     adapters = {name: _adapter(entry) for name, entry in sorted(services.catalogue.entries.items())}
     problems = [f"{name}: {reason}" for adapter in adapters.values() for name, reason in adapter.refused.items()]
+    problems += [
+        f"{entry.canary.version.handle.name}: its canary ended by itself: {entry.canary.tripped}"
+        for entry in services.catalogue.entries.values()
+        if entry.canary is not None and entry.canary.tripped is not None
+    ]
     problems += [f"{name}: {adapter.problem}" for name, adapter in adapters.items() if adapter.problem]
     problems += [
         problem
@@ -68,4 +73,13 @@ def _adapter(entry: Entry) -> AdapterReadiness:
         loaded=[model_name(entry.name, number) for number in sorted(entry.loaded)],
         refused={model_name(entry.name, number): refusal.reason for number, refusal in sorted(entry.refused.items())},
         problem=entry.problem,
+        canary=_canary(entry),
     )
+
+
+def _canary(entry: Entry) -> str | None:
+    running = entry.canary
+    if running is None:
+        return None
+    state = f"for {running.canary.percent}% of the users" if running.tripped is None else "for nobody any more"
+    return f"{running.version.handle.name} {state}, {len(running.own.requests)} of its last requests seen"

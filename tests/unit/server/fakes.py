@@ -56,6 +56,8 @@ class FakeEngine:
         pause_at: the word before which generation clears the gate itself.
         broken: name of an adapter -> what loading it raises.
         inert: names of adapters that change nothing.
+        failing: names of adapters on which every request fails.
+        endless: names of adapters whose answers run into their limit.
         prompts: every prompt generated from.
     """
 
@@ -74,6 +76,8 @@ class FakeEngine:
         self.refuse: str | None = None
         self.broken: dict[str, str] = {}
         self.inert: set[str] = set()
+        self.failing: set[str] = set()
+        self.endless: set[str] = set()
         self.off = 0.0
         self.loaded: dict[int, EngineAdapter] = {}
         self.unloaded: list[str] = []
@@ -91,6 +95,8 @@ class FakeEngine:
         assert adapter is None or self.loaded[adapter.engine_id] == adapter, (
             "generation on a version that is not loaded"
         )
+        if adapter is not None and adapter.name in self.failing:
+            raise EngineError("the engine failed on this request")
         self.prompts.append(prompt)
         self.samplings.append(sampling)
         self.begun.append(request_id)
@@ -106,7 +112,8 @@ class FakeEngine:
                 self._die()
                 assert adapter is None or adapter.engine_id in self.loaded, "the version was unloaded under a request"
                 last = place == len(words) - 1 or place == sampling.max_tokens - 1
-                reason = ("stop" if place == len(words) - 1 else "length") if last else None
+                ended = place == len(words) - 1 and (adapter is None or adapter.name not in self.endless)
+                reason = ("stop" if ended else "length") if last else None
                 yield [
                     self._delta(index, word, reason, sampling, prompt if place == 0 else [])
                     for index in range(sampling.n)

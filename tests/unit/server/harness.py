@@ -17,7 +17,7 @@ from services.server.engine.protocol import Engine
 from services.server.lifecycle import Phase
 from services.server.serve import Plan, build_model, build_services
 from services.server.services import Model, Services
-from services.server.settings import AdapterSettings, EngineSettings, Limits, Listen, ServerSettings
+from services.server.settings import AdapterSettings, CanarySettings, EngineSettings, Limits, Listen, ServerSettings
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, CONTEXT, FakeEngine
 
@@ -43,6 +43,7 @@ def settings(**changes: Any) -> ServerSettings:
             cpu_threads_bind="auto",
         ),
         "adapters": AdapterSettings(poll_seconds=0.05, probe_tolerance=0.02, probe_min_change=0.001),
+        "canary": CanarySettings(window=40, min_answers=10, max_error_share=0.2, max_length_rise=0.3),
         "limits": Limits(
             max_body_bytes=10_000,
             body_seconds=0.3,

@@ -76,7 +76,9 @@ async def test_status_shows_why_a_version_was_refused(server: Server) -> None:
     await server.reconcile()
     shown = _shown(msgspec.json.decode((await server.ask("/readyz")).body, type=Readiness))
     assert "! acme@2: trained on another base model" in shown
-    assert ["acme", "acme@1", "acme@2", "acme@1"] in [line.replace("│", " ").split() for line in shown.splitlines()]
+    assert ["acme", "acme@1", "acme@2", "acme@1", "-"] in [
+        line.replace("│", " ").split() for line in shown.splitlines()
+    ]
     assert "degraded  base tiny  engine running" in shown
 
 
