@@ -58,7 +58,7 @@ class SamplingFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     top_k: int | None = None
     min_p: Number = None
     repetition_penalty: Number = None
-    # OpenAI's, without effect on an answer of this server.
+    # Who asks: keeps them on one version while a canary runs.
     user: str | None = None
 
 
@@ -69,11 +69,11 @@ class ChatRequest(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_on
     max_completion_tokens: int | None = None
     logprobs: Flag = None
     top_logprobs: int | None = None
+    safety_identifier: str | None = None  # as ``user``, and before it
     # Without effect here.
     metadata: dict[str, str] | None = None
     store: Flag = None
     service_tier: str | None = None
-    safety_identifier: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
     reasoning_effort: str | None = None
