@@ -112,7 +112,8 @@ class Generation:
         metrics.tokens.labels(model=model, kind="prompt").inc(tally.prompt_tokens)
         metrics.tokens.labels(model=model, kind="cached").inc(tally.cached_tokens)
         metrics.tokens.labels(model=model, kind="completion").inc(tally.completion_tokens)
-        self._services.canaries.note(model, failed=self.failed, finish_reasons=tally.finish_reasons)
+        if self._lease.by_alias:  # who pins a version tries it out, and is none of its users
+            self._services.canaries.note(model, failed=self.failed, finish_reasons=tally.finish_reasons)
         for reason, count in tally.finish_reasons.items():
             metrics.finished.labels(model=model, reason=reason).inc(count)
         metrics.duration.labels(model=model).observe(seconds)

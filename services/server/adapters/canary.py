@@ -72,9 +72,10 @@ class Canaries:
 
     def _objection(self, running: RunningCanary) -> str | None:
         settings, own, others = self._settings, running.own, running.others
-        if len(own.requests) >= settings.min_answers and own.error_share > settings.max_error_share:
+        # What was not asked yet counts as answered: a version that only fails is found at its first few failures.
+        if own.failures > settings.max_error_share * max(len(own.requests), settings.min_answers):
             return (
-                f"{own.error_share:.0%} of its last {len(own.requests)} requests failed "
+                f"{own.failures} of its last {len(own.requests)} requests failed "
                 f"(canary.max_error_share = {settings.max_error_share:.0%})"
             )
         enough = min(len(own.endings), len(others.endings)) >= settings.min_answers

@@ -47,10 +47,12 @@ class Lease:
 
     Attributes:
         model: the name for the answer: the base's, or one that pins the version.
+        by_alias: the client named no version, so that a canary answers for what it gets.
     """
 
-    def __init__(self, model: str, version: Version | None) -> None:
+    def __init__(self, model: str, version: Version | None, *, by_alias: bool = False) -> None:
         self.model = model
+        self.by_alias = by_alias
         self._version = version
 
     @property
@@ -94,7 +96,7 @@ class Catalogue:
         if entry is not None and entry.canary is not None and entry.canary.takes(identity):
             version = entry.canary.version
         version.leases += 1
-        return Lease(version.handle.name, version)
+        return Lease(version.handle.name, version, by_alias=entry is not None)
 
     def names(self) -> list[str]:
         """Every name that ``lease`` takes now."""

@@ -29,9 +29,9 @@ class Window:
             self.endings.extend([reason == "length"] * count)
 
     @property
-    def error_share(self) -> float:
-        """Share of the requests that failed."""
-        return sum(self.requests) / len(self.requests) if self.requests else 0.0
+    def failures(self) -> int:
+        """How many of the requests failed."""
+        return sum(self.requests)
 
     @property
     def length_share(self) -> float:
@@ -55,7 +55,8 @@ class RunningCanary:
         self.version = version
         self.tripped = tripped
         self.own, self.others = Window(size), Window(size)
-        self._salt = f"{adapter}\0{canary.began}\0".encode()
+        # Not by when it began: who raises the share keeps the users who have it already.
+        self._salt = f"{adapter}\0{canary.version}\0".encode()
 
     def takes(self, identity: str) -> bool:
         """Whether the user called ``identity`` gets the canary: always the same answer for as long as it runs."""
