@@ -12,6 +12,8 @@ from services.registry.layout import Registry, model_name
 from services.registry.manifest import read_manifest
 from services.registry.reports import manifest_hash, read_judgement
 
+_UNBROKEN = 10_000
+
 
 def lineage_of(registry: Registry, adapter: str, version: int) -> dict[str, Any]:
     """Everything that is written down about a version, but for the probe's numbers and the rows' hashes.
@@ -36,7 +38,9 @@ def lineage_of(registry: Registry, adapter: str, version: int) -> dict[str, Any]
 
 
 def print_lineage(lineage: dict[str, Any], console: Console) -> None:
-    """Print it for people."""
+    """Print it for people; elsewhere than on a terminal no line is broken."""
+    if not console.is_terminal:
+        console = Console(file=console.file, width=_UNBROKEN)
     manifest, judged = lineage["manifest"], lineage["judgement"]
     dataset = manifest["dataset"]
     table = Table(box=None, show_header=False)

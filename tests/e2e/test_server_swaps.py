@@ -1,6 +1,7 @@
 """Versions come, go and are refused while the real engine answers and scores."""
 
 import shutil
+import statistics
 import threading
 import time
 from typing import Any
@@ -115,6 +116,49 @@ def test_refused_version_changes_nothing(
     assert ask(server, "acme") == ("acme@2", ANSWERS[2])
     with pytest.raises(openai.NotFoundError):
         ask(server, name)
+
+
+def test_fifty_bad_versions_under_traffic_harm_no_request(
+    server: ServerProcess, registry: Registry, versions: dict[int, Manifest]
+) -> None:
+    """Published and promoted one after another, some of them loaded and probed: the good version answers all, and no slower."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
+    seen: list[tuple[str, str]] = []
+    seconds: list[float] = []
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def keep_asking() -> None:
+        while not stop.is_set():
+            begun = time.monotonic()
+            try:
+                seen.append(ask(server, "acme"))
+            except BaseException as error:  # noqa: BLE001 - collected, and asserted to be none
+                failures.append(error)
+            seconds.append(time.monotonic() - begun)
+
+    asking = [threading.Thread(target=keep_asking) for _ in range(2)]
+    for thread in asking:
+        thread.start()
+    try:
+        server.wait(lambda: len(seconds) >= 10)
+        before = statistics.median(seconds)
+        seconds.clear()
+        for number in range(50):
+            kind = ("dora", "rank", "base", "template", "names")[number % 5] if number % 17 else "nothing"
+            bad = publish_variant(registry, versions[1], kind=kind)
+            promote(registry, "acme", bad.version)
+        server.wait(lambda: f"acme@{bad.version}" in server.readiness["adapters"]["acme"]["refused"], 60)
+        server.wait(lambda: len(seconds) >= 10)
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+    assert failures == []
+    assert set(seen) == {("acme@2", ANSWERS[2])}
+    assert statistics.median(seconds) < 2 * before
+    assert "acme@2" in server.names()
 
 
 def test_deleted_version_keeps_answering(server: ServerProcess, registry: Registry) -> None:

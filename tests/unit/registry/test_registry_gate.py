@@ -28,7 +28,7 @@ ROW_FATES = [
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
     """One version in service, a second beside it."""
     monkeypatch.setenv("WHETSTONE_DATA", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "60")  # as wide as a pipe is taken for, or less
     registry = Registry(tmp_path / "registry")
     for _ in range(2):
         publish_adapter(registry)
