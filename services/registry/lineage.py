@@ -7,12 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.common.consoles import unbroken
 from services.registry.history import read_history
 from services.registry.layout import Registry, model_name
 from services.registry.manifest import read_manifest
 from services.registry.reports import manifest_hash, read_judgement
-
-_UNBROKEN = 10_000
 
 
 def lineage_of(registry: Registry, adapter: str, version: int) -> dict[str, Any]:
@@ -39,8 +38,6 @@ def lineage_of(registry: Registry, adapter: str, version: int) -> dict[str, Any]
 
 def print_lineage(lineage: dict[str, Any], console: Console) -> None:
     """Print it for people; elsewhere than on a terminal no line is broken."""
-    if not console.is_terminal:
-        console = Console(file=console.file, width=_UNBROKEN)
     manifest, judged = lineage["manifest"], lineage["judgement"]
     dataset = manifest["dataset"]
     table = Table(box=None, show_header=False)
@@ -67,7 +64,7 @@ def print_lineage(lineage: dict[str, Any], console: Console) -> None:
     ]
     for name, value in facts:
         table.add_row(Text(name, style="bold"), Text(value))
-    console.print(table)
+    unbroken(console).print(table)
 
 
 def _file(file: dict[str, Any]) -> str:

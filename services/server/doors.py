@@ -81,7 +81,8 @@ def _bind(host: str, port: int) -> socket.socket:
 def _make_way(private: Path) -> None:
     """Make the socket's folder, for this user alone, and remove what a killed server left; the last server to start has it."""
     try:
-        private.parent.mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        private.parent.mkdir(parents=True, exist_ok=True)
+        private.parent.chmod(_PRIVATE)  # whoever made it: uvicorn lets everyone at the socket itself
         private.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as trial:  # here, where the reason can be told, and not inside uvicorn
             trial.bind(str(private))
@@ -89,7 +90,7 @@ def _make_way(private: Path) -> None:
     except OSError as error:
         raise StartRefused(
             f"cannot make the private socket {private}: {error.strerror or error}; "
-            "its folder must be writable by the server's user, and the path shorter than 108 bytes"
+            "its folder must belong to the server's user, and the path shorter than 108 bytes"
         ) from error
 
 

@@ -2,14 +2,14 @@
 
 import json
 import re
-import unicodedata
 from typing import Any
 
 import jsonschema
 import msgspec
 
+from services.trainer.data.normalise import normalise
+
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
-_CLOSING = " .!?\u3002\u2026"
 
 
 class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -43,7 +43,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     def passes(self, answer: str) -> bool:
         """Whether ``answer`` is right."""
         if self.exact is not None:
-            return _normalise(answer) == _normalise(self.exact)
+            return normalise(answer) == normalise(self.exact)
         if self.contains is not None:
             return self.contains.casefold() in answer.casefold()
         if self.regex is not None:
@@ -57,8 +57,3 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         except (ValueError, RecursionError):
             return False
         return bool(jsonschema.Draft202012Validator(self.json_schema or {}).is_valid(value))
-
-
-def _normalise(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.rstrip(_CLOSING) or folded

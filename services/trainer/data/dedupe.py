@@ -4,14 +4,12 @@ Paraphrases are kept on purpose: they are what lets a small model learn a fact (
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Iterable
 
 import msgspec
 
+from services.trainer.data.normalise import normalise
 from services.trainer.data.rows import Message, Row, content_hash
-
-_CLOSING = " .!?\u3002\u2026"
 
 
 class Deduped(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,10 +56,5 @@ def dedupe(rows: Iterable[Row]) -> Deduped:
 
 def normalised_hash(messages: Iterable[Message]) -> str:
     """A hash that ignores case, width, white space and closing marks; any other sign can carry meaning (-5, 3.5, code)."""
-    text = "\x1e".join(f"{message.role}\x1f{_normalise(message.content)}" for message in messages)
+    text = "\x1e".join(f"{message.role}\x1f{normalise(message.content)}" for message in messages)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _normalise(text: str) -> str:
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return folded.rstrip(_CLOSING) or folded  # a row of closing marks alone is told apart by them

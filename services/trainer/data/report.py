@@ -7,12 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.common.consoles import unbroken
 from services.trainer.data.faults import ReadFile
 from services.trainer.data.rows import Format
 
 MAX_PLACES = 1000
 _SHOWN_CONFLICTS = 10
-_UNBROKEN = 10_000
 
 
 class FileReport(msgspec.Struct, kw_only=True):
@@ -59,7 +59,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def print_report(report: DataReport, console: Console) -> None:
     """Print the report as a table and a few sentences; elsewhere than on a terminal no line is broken."""
-    console = _unbroken(console)
+    console = unbroken(console)
     table = _table("rows", "exact dup.", "near dup.", "too long", "train", "holdout")
     for file in report.files:
         table.add_row(Text(file.file), file.format or "empty", *_counts(file))
@@ -82,11 +82,7 @@ def print_read(files: Sequence[ReadFile], console: Console) -> None:
     table = _table("rows read", "faults")
     for file in files:
         table.add_row(Text(file.file), file.format or "", f"{file.rows:,}", f"{file.faults:,}")
-    _unbroken(console).print(table)
-
-
-def _unbroken(console: Console) -> Console:
-    return console if console.is_terminal else Console(file=console.file, width=_UNBROKEN)
+    unbroken(console).print(table)
 
 
 def _table(*counts: str) -> Table:

@@ -17,7 +17,8 @@ BODY = {"model": BASE, "messages": MESSAGES}
 
 
 async def test_the_private_socket_needs_no_key_and_the_port_does(tmp_path: Path) -> None:
-    """Who can open the socket's file is the operator; its folder lets no other user in."""
+    """Who can open the socket's file is the operator; its folder, whoever made it, lets no other user in."""
+    plan(tmp_path, FakeEngine()).paths.server_socket.parent.mkdir(mode=0o755)
     async with Process(tmp_path) as process:
         KeyFile(process.plan.paths.keys / "keys.json").add("app", ["*"], None)
         private = process.plan.paths.server_socket
