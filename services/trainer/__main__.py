@@ -15,9 +15,9 @@ from services.base_model.identity import BaseSettings, read_base_model
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
+from services.dataset.faults import DataRefused
 from services.registry.errors import RegistryBusy, RegistryError
 from services.registry.layout import Registry
-from services.trainer.data.faults import DataRefused
 from services.trainer.gate.settings import GateSettings
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import TrainingFailed
@@ -102,8 +102,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_data(options: argparse.Namespace) -> int:
-    from services.trainer.data.prepare import check_data  # noqa: PLC0415 - transformers takes seconds to import
-    from services.trainer.data.report import print_read, print_report  # noqa: PLC0415
+    from services.dataset.prepare import check_data  # noqa: PLC0415 - transformers takes seconds to import
+    from services.dataset.report import print_read, print_report  # noqa: PLC0415
 
     settings, base_settings, paths = _settings(options)
     base = read_base_model(paths.models, base_settings.base_model)
@@ -121,7 +121,7 @@ def _check_data(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    from services.trainer.data.preview import preview, print_preview  # noqa: PLC0415 - as above
+    from services.dataset.preview import preview, print_preview  # noqa: PLC0415 - as above
 
     settings, base_settings, paths = _settings(options)
     base = read_base_model(paths.models, base_settings.base_model)
@@ -166,7 +166,7 @@ def _retrain(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from services.trainer.data.tokenizer import load_tokenizer  # noqa: PLC0415 - as above
+    from services.dataset.tokenizer import load_tokenizer  # noqa: PLC0415 - as above
     from services.trainer.gate.again import judge_again  # noqa: PLC0415
     from services.trainer.gate.client import JudgingFailed  # noqa: PLC0415
     from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415

@@ -10,6 +10,10 @@ from rich.console import Console
 
 from services.base_model.identity import BaseModel, BaseSettings, read_base_model
 from services.common.paths import DataPaths
+from services.dataset.prepare import Prepared, prepare
+from services.dataset.rows import Example
+from services.dataset.sources import snapshot_hash, take_snapshot
+from services.dataset.tokenizer import load_tokenizer
 from services.registry.layout import Registry, check_adapter_name, model_name
 from services.registry.lock import exclusive
 from services.registry.manifest import BaseReference, LoraFacts, Manifest
@@ -20,10 +24,6 @@ from services.registry.rows import ROWS, encode_rows
 from services.trainer import run as runs
 from services.trainer.adapter_files import collect
 from services.trainer.checkpoints import newest_whole
-from services.trainer.data.prepare import Prepared, prepare
-from services.trainer.data.rows import Example
-from services.trainer.data.sources import snapshot_hash, take_snapshot
-from services.trainer.data.tokenizer import load_tokenizer
 from services.trainer.gate.client import JudgingFailed
 from services.trainer.gate.judge import Judge
 from services.trainer.probe import Prober, probe_change, record_probe

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from services.trainer.data.settings import DataSettings
+from services.dataset.settings import DataSettings
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]

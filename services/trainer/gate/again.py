@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
+from services.dataset.prepare import Prepared, prepare
+from services.dataset.sources import take_snapshot
 from services.registry.layout import Registry, check_adapter_name
 from services.registry.rows import read_rows
-from services.trainer.data.prepare import Prepared, prepare
-from services.trainer.data.sources import take_snapshot
 from services.trainer.gate.judge import Judge
 from services.trainer.gate.report import Report
 from services.trainer.settings import TrainingSettings

@@ -9,12 +9,12 @@ import msgspec
 import structlog
 from rich.console import Console
 
+from services.dataset.prepare import Prepared
 from services.registry.errors import RegistryError
 from services.registry.layout import Registry, model_name
 from services.registry.manifest import read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.reports import manifest_hash, write_report
-from services.trainer.data.prepare import Prepared
 from services.trainer.gate.client import JudgeClient, VersionNotServed
 from services.trainer.gate.measure import Sheet, measure
 from services.trainer.gate.page import render_page

@@ -4,8 +4,8 @@ from typing import Any
 
 import msgspec
 
-from services.trainer.data.checks import Check
-from services.trainer.data.rows import NOT_LEARNT, Example, Row
+from services.dataset.checks import Check
+from services.dataset.rows import NOT_LEARNT, Example, Row
 from services.trainer.gate.settings import Judging
 from services.trainer.gate.suite import GeneralPrompt, general_prompts, general_texts
 

@@ -10,10 +10,10 @@ from rich.console import Console
 from services.base_model.identity import BaseModelSettings, BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
+from services.dataset.prepare import Prepared
 from services.registry.layout import Registry, model_name
 from services.registry.manifest import ProbePrompt
 from services.trainer.checkpoints import seal
-from services.trainer.data.prepare import Prepared
 from services.trainer.gate.judge import Judge
 from services.trainer.gate.report import Report
 from services.trainer.probe import Prober

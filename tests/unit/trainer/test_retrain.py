@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 from services.base_model.errors import BaseModelError
+from services.dataset.faults import DataRefused
 from services.registry.errors import RegistryBusy
 from services.registry.lock import exclusive
 from services.registry.manifest import ProbePrompt, read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.rows import read_rows
-from services.trainer.data.faults import DataRefused
 from services.trainer.gate.client import JudgingFailed
 from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import Stop

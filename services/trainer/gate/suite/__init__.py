@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from services.trainer.data.checks import Check
+from services.dataset.checks import Check
 
 T = TypeVar("T")
 Area = Literal["arithmetic", "instruction", "format", "refusal", "knowledge"]

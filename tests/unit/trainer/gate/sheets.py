@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from services.common.settings import load
-from services.trainer.data.checks import Check
+from services.dataset.checks import Check
 from services.trainer.gate.client import Answered
 from services.trainer.gate.measure import PromptScore, RowScore, Sheet, TextScore
 from services.trainer.gate.questions import HeldOut, Questions

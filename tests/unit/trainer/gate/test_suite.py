@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from services.trainer.data.checks import Check
+from services.dataset.checks import Check
 from services.trainer.gate.suite import GeneralPrompt, general_prompts, general_texts
 
 EVERY = general_prompts()

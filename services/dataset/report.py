@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.common.consoles import unbroken
-from services.trainer.data.faults import ReadFile
-from services.trainer.data.rows import Format
+from services.dataset.faults import ReadFile
+from services.dataset.rows import Format
 
 MAX_PLACES = 1000
 _SHOWN_CONFLICTS = 10

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.trainer.data.checks import Check
+from services.dataset.checks import Check
 
 NOT_LEARNT = -100
 TokenIds = NDArray[np.int32]

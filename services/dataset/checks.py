@@ -7,7 +7,7 @@ from typing import Any
 import jsonschema
 import msgspec
 
-from services.trainer.data.normalise import normalise
+from services.dataset.normalise import normalise
 
 _FENCE = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from services.trainer.data.faults import DataRefused, Fault
+from services.dataset.faults import DataRefused, Fault
 
 _CHUNK = 1024 * 1024
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from services.common.settings import load
-from services.trainer.data.prepare import check_data
-from services.trainer.data.render import Renderer
-from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row
-from services.trainer.data.tokenizer import load_tokenizer, stop_ids
+from services.dataset.prepare import check_data
+from services.dataset.render import Renderer
+from services.dataset.rows import NOT_LEARNT, Example, Message, Row
+from services.dataset.tokenizer import load_tokenizer, stop_ids
 from services.trainer.settings import TrainingSettings
 
 pytestmark = pytest.mark.e2e

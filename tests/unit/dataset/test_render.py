@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.trainer.data.faults import DataRefused, Fault
-from services.trainer.data.render import Renderer
-from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row, content_hash
+from services.dataset.faults import DataRefused, Fault
+from services.dataset.render import Renderer
+from services.dataset.rows import NOT_LEARNT, Example, Message, Row, content_hash
 from tests.support.tokenizers import CHATML, ENDS, FORGETFUL, GEMMA, LLAMA, STRICT, byte_tokenizer
 
 SECRET = "Geheimnis-4711"

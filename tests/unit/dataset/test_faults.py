@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.trainer.data.faults import DataRefused
-from services.trainer.data.prepare import check_data
-from services.trainer.data.report import DataReport
-from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import snapshot_hash, take_snapshot
+from services.dataset.faults import DataRefused
+from services.dataset.prepare import check_data
+from services.dataset.report import DataReport
+from services.dataset.settings import DataSettings
+from services.dataset.sources import snapshot_hash, take_snapshot
 from tests.support.tokenizers import STRICT, save_base
 
 SETTINGS = DataSettings(holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from services.trainer.data.faults import DataRefused
-from services.trainer.data.sources import snapshot_hash, take_snapshot
+from services.dataset.faults import DataRefused
+from services.dataset.sources import snapshot_hash, take_snapshot
 
 ROW = b'{"prompt": "a", "completion": "b"}\n'
 NOBODY = 65534

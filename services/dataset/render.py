@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 
-from services.trainer.data.faults import DataRefused, Fault
-from services.trainer.data.rows import NOT_LEARNT, Example, Message, Row, content_hash
+from services.dataset.faults import DataRefused, Fault
+from services.dataset.rows import NOT_LEARNT, Example, Message, Row, content_hash
 
 _BATCH = 512
 _Spans = list[tuple[int, int, bool]]

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.trainer.data.faults import Fault
-from services.trainer.data.formats import Unfit, detect, parse
-from services.trainer.data.lines import read_objects
-from services.trainer.data.prepare import read_rows
-from services.trainer.data.rows import Message, Row
+from services.dataset.faults import Fault
+from services.dataset.formats import Unfit, detect, parse
+from services.dataset.lines import read_objects
+from services.dataset.prepare import read_rows
+from services.dataset.rows import Message, Row
 
 LIMIT = 4096
 

@@ -11,13 +11,13 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from services.trainer.data.faults import DataRefused, Fault
-from services.trainer.data.prepare import read_rows
-from services.trainer.data.render import Renderer
-from services.trainer.data.rows import NOT_LEARNT, Example, Row
-from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import SourceFile, take_snapshot
-from services.trainer.data.tokenizer import load_tokenizer, stop_ids
+from services.dataset.faults import DataRefused, Fault
+from services.dataset.prepare import read_rows
+from services.dataset.render import Renderer
+from services.dataset.rows import NOT_LEARNT, Example, Row
+from services.dataset.settings import DataSettings
+from services.dataset.sources import SourceFile, take_snapshot
+from services.dataset.tokenizer import load_tokenizer, stop_ids
 
 # What would steer the terminal, or turn round what is read on it, instead of being seen.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")

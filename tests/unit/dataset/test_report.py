@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from services.trainer.data.faults import ReadFile
-from services.trainer.data.prepare import check_data
-from services.trainer.data.report import MAX_PLACES, DataReport, FileReport, print_read, print_report
-from services.trainer.data.settings import DataSettings
+from services.dataset.faults import ReadFile
+from services.dataset.prepare import check_data
+from services.dataset.report import MAX_PLACES, DataReport, FileReport, print_read, print_report
+from services.dataset.settings import DataSettings
 from tests.support.tokenizers import save_base
 
 SECRET = "Geheimnis-4711"

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from services.trainer.data.checks import Check
-from services.trainer.data.rows import Format, Message, Role
+from services.dataset.checks import Check
+from services.dataset.rows import Format, Message, Role
 
 _ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 _SHAREGPT: dict[str, Role] = {**_ROLES, "human": "user", "gpt": "assistant"}

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.trainer.data.dedupe import dedupe
-from services.trainer.data.formats import detect, parse
-from services.trainer.data.prepare import prepare
-from services.trainer.data.rows import Message, Row
-from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import take_snapshot
-from services.trainer.data.split import in_holdout
+from services.dataset.dedupe import dedupe
+from services.dataset.formats import detect, parse
+from services.dataset.prepare import prepare
+from services.dataset.rows import Message, Row
+from services.dataset.settings import DataSettings
+from services.dataset.sources import take_snapshot
+from services.dataset.split import in_holdout
 from tests.support.tokenizers import save_base
 
 PAIR = (Message("user", "노루담은 언제 생겼나요?"), Message("assistant", "1963년입니다. 🪨"))

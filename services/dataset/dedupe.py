@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.trainer.data.normalise import normalise
-from services.trainer.data.rows import Message, Row, content_hash
+from services.dataset.normalise import normalise
+from services.dataset.rows import Message, Row, content_hash
 
 
 class Deduped(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from services.trainer.data.faults import DataRefused
-from services.trainer.data.preview import PreviewedRow, preview, print_preview
-from services.trainer.data.settings import DataSettings
+from services.dataset.faults import DataRefused
+from services.dataset.preview import PreviewedRow, preview, print_preview
+from services.dataset.settings import DataSettings
 from tests.support.tokenizers import save_base
 
 SETTINGS = DataSettings(holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant")

@@ -8,18 +8,18 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
+from services.dataset.dedupe import Deduped, dedupe
+from services.dataset.faults import DataRefused, Fault, ReadFile
+from services.dataset.formats import Unfit, detect, parse, parse_check
+from services.dataset.lines import read_objects
+from services.dataset.render import Renderer
+from services.dataset.report import MAX_PLACES, DataReport, FileReport
+from services.dataset.rows import Example, Format, Row, content_hash
+from services.dataset.settings import DataSettings
+from services.dataset.sources import Snapshot, take_snapshot
+from services.dataset.split import in_holdout
+from services.dataset.tokenizer import load_tokenizer, stop_ids
 from services.registry.rows import RowFate, Use
-from services.trainer.data.dedupe import Deduped, dedupe
-from services.trainer.data.faults import DataRefused, Fault, ReadFile
-from services.trainer.data.formats import Unfit, detect, parse, parse_check
-from services.trainer.data.lines import read_objects
-from services.trainer.data.render import Renderer
-from services.trainer.data.report import MAX_PLACES, DataReport, FileReport
-from services.trainer.data.rows import Example, Format, Row, content_hash
-from services.trainer.data.settings import DataSettings
-from services.trainer.data.sources import Snapshot, take_snapshot
-from services.trainer.data.split import in_holdout
-from services.trainer.data.tokenizer import load_tokenizer, stop_ids
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from services.trainer.data.rows import Format
+from services.dataset.rows import Format
 
 SHOWN_PER_FILE = 50
 
