@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException
 
-from services.server.answer import Answer, PlainAnswer, StreamedAnswer
+from services.server.answer import Answer, Deltas, PlainAnswer, StreamedAnswer
 from services.server.auth import authorize_model
 from services.server.chat.frames import ChatAnswer, ChatFrames, Envelope
 from services.server.chat.schema import (
@@ -24,13 +25,32 @@ from services.server.chat.schema import (
     decode_completion,
     prompts_of,
 )
+from services.server.chat.shape import shape_of
 from services.server.chat.text_frames import TextAnswer, TextFrames
+from services.server.engine.protocol import Sampling
 from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.generation import Generation
 from services.server.keys import Key
 from services.server.services import Model, Services
 
 ServerRequest = Request[Any, Any, Any]
+_PREFIXES = {"chat": "chatcmpl-", "completions": "cmpl-", "responses": "resp_"}  # of an answer's id, as OpenAI's
+
+
+class Prepared(msgspec.Struct, frozen=True):
+    """A chat request that only waits for its answer's shape on the wire.
+
+    Attributes:
+        generation: open; whoever holds it closes it.
+        deltas: of the generation, not begun yet.
+        sampling: in the engine's terms.
+        envelope: what every frame repeats.
+    """
+
+    generation: Generation
+    deltas: Deltas
+    sampling: Sampling
+    envelope: Envelope
 
 
 async def answer_chat(request: ServerRequest) -> Answer:
@@ -39,25 +59,49 @@ async def answer_chat(request: ServerRequest) -> Answer:
     Raises:
         ServerError: whatever is wrong with the request; nothing is held then.
     """
-    services, model = _services(request)
-    asked = decode_chat(await _body(request, services))
+    services, model = serving(request)
+    asked = decode_chat(await read_body(request, services))
+    with_usage = _with_usage(asked)
+    ready = await prepare_chat(request, services, model, asked, route="chat")
+    answers, top = ready.sampling.n, ready.sampling.logprobs
+    if asked.stream:
+        frames = ChatFrames(ready.envelope, answers=answers, top_logprobs=top, with_usage=with_usage)
+        return StreamedAnswer(ready.generation, ready.deltas, frames, with_usage=with_usage)
+    return PlainAnswer(ready.generation, ready.deltas, ChatAnswer(ready.envelope, answers=answers, top_logprobs=top))
+
+
+async def prepare_chat(
+    request: ServerRequest, services: Services, model: Model, asked: ChatRequest, *, route: str
+) -> Prepared:
+    """From a decoded chat request to a generation that waits to be read, for every route that answers a conversation.
+
+    Args:
+        request: for its key.
+        services: the server's parts.
+        model: the running engine's.
+        asked: decoded; its fields are checked here.
+        route: ``chat`` or ``responses``, for the metrics and the answer's id.
+
+    Raises:
+        ServerError: whatever is wrong with the request; nothing is held then.
+    """
     if not 1 <= len(asked.messages) <= services.limits.max_messages:
         raise BadRequest(
             f"Invalid 'messages': want 1 to {services.limits.max_messages}, got {len(asked.messages)}.",
             param="messages",
             code="invalid_value",
         )
-    generation = _begin(request, services, model, asked, route="chat", prompts=1)
+    generation = _begin(request, services, model, asked, route=route, prompts=1)
     with _ended_by_error(generation):
-        prompt = await model.renderer.chat(asked.messages)
-        sampling = model.rules.for_chat(asked, room=model.engine.max_model_len - len(prompt))
-        envelope = _envelope(services, generation)
-        with_usage = _with_usage(asked)
-        deltas = generation.deltas([prompt], sampling)
-        if asked.stream:
-            frames = ChatFrames(envelope, answers=sampling.n, top_logprobs=sampling.logprobs, with_usage=with_usage)
-            return StreamedAnswer(generation, deltas, frames, with_usage=with_usage)
-        return PlainAnswer(generation, deltas, ChatAnswer(envelope, answers=sampling.n, top_logprobs=sampling.logprobs))
+        shape = shape_of(asked, services.limits, model.renderer.options(asked.reasoning_effort))
+        prompt = await model.renderer.chat(asked.messages, shape.tools, shape.template_options)
+        sampling = model.rules.for_chat(asked, shape, room=model.engine.max_model_len - len(prompt))
+        return Prepared(
+            generation=generation,
+            deltas=generation.deltas([prompt], sampling),
+            sampling=sampling,
+            envelope=_envelope(services, generation),
+        )
 
 
 async def answer_completion(request: ServerRequest) -> Answer:
@@ -66,16 +110,16 @@ async def answer_completion(request: ServerRequest) -> Answer:
     Raises:
         ServerError: whatever is wrong with the request; nothing is held then.
     """
-    services, model = _services(request)
-    asked = decode_completion(await _body(request, services))
+    services, model = serving(request)
+    asked = decode_completion(await read_body(request, services))
     given = prompts_of(asked, most=services.limits.max_prompts)
+    with_usage = _with_usage(asked)
     generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
     with _ended_by_error(generation):
         prompts = [await model.renderer.text(prompt) for prompt in given]
         sampling = model.rules.for_completion(asked, room=model.engine.max_model_len - max(map(len, prompts)))
         echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
         envelope = _envelope(services, generation)
-        with_usage = _with_usage(asked)
         deltas = generation.deltas(prompts, sampling)
         if asked.stream:
             frames = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
@@ -97,7 +141,12 @@ def _ended_by_error(generation: Generation) -> Iterator[None]:
         raise
 
 
-def _services(request: ServerRequest) -> tuple[Services, Model]:
+def serving(request: ServerRequest) -> tuple[Services, Model]:
+    """The server's parts and its running engine.
+
+    Raises:
+        Unavailable: starting, stopping or failed.
+    """
     services: Services = request.app.state.services
     return services, services.serving()
 
@@ -115,7 +164,7 @@ def _begin(
     except BaseException:
         services.admission.give(slots)
         raise
-    identity = f"{'chatcmpl' if route == 'chat' else 'cmpl'}-{secrets.token_hex(12)}"
+    identity = f"{_PREFIXES[route]}{secrets.token_hex(12)}"
     return Generation(services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots)
 
 
@@ -142,7 +191,7 @@ async def _echoes(model: Model, prompts: list[list[int]], answers: int) -> list[
     return [text for prompt in prompts for text in [await model.renderer.decode(prompt)] * answers]
 
 
-async def _body(request: ServerRequest, services: Services) -> bytes:
+async def read_body(request: ServerRequest, services: Services) -> bytes:
     """The body, within the limits of size and time.
 
     Raises:

@@ -29,6 +29,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_cpu_loras: Positive
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512]
     target_modules: Annotated[list[str], msgspec.Meta(min_length=1)]
+    tool_parser: Annotated[str, msgspec.Meta(min_length=1)]
+    reasoning_parser: str
     enforce_eager: bool
     cpu_kv_cache_gib: Positive
     cpu_threads_bind: str
@@ -69,6 +71,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_stop: Positive
     max_stop_chars: Positive
     max_logit_bias: Annotated[int, msgspec.Meta(ge=0)]
+    max_tools: Positive
+    max_schema_bytes: Positive
+    max_schema_depth: Positive
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from services.server.chat.message import SpokenMessage
 from services.server.chat.usage import Usage
-from services.server.engine.protocol import Delta, Position, TokenLogprob
+from services.server.engine.protocol import Delta, Position, TokenLogprob, ToolCallDelta
 
 DONE = b"data: [DONE]\n\n"
 _json = msgspec.json.encode
@@ -69,7 +70,9 @@ class ChatFrames:
 
     def delta(self, delta: Delta) -> bytes:
         """The frames of one delta; empty where it has nothing to say yet."""
-        if delta.positions:
+        if delta.reasoning or delta.tool_calls:
+            frame = self._rich(delta)
+        elif delta.positions:
             frame = b'%b%b},"logprobs":%b,"finish_reason":null}]%b' % (
                 self._heads[delta.index],
                 _json(delta.text),
@@ -90,6 +93,19 @@ class ChatFrames:
             self._closing,
         )
 
+    def _rich(self, delta: Delta) -> bytes:
+        """The frame of a delta with more than text."""
+        said: dict[str, Any] = {}
+        if delta.text:
+            said["content"] = delta.text
+        if delta.reasoning:
+            said["reasoning_content"] = delta.reasoning
+        if delta.tool_calls:
+            said["tool_calls"] = [_called(call) for call in delta.tool_calls]
+        logprobs = chat_logprobs(delta.positions, self._top or 0) if delta.positions else None
+        choice = {"index": delta.index, "delta": said, "logprobs": logprobs, "finish_reason": None}
+        return b'%b,"choices":[%b]%b' % (self._opening, _json(choice), self._closing)
+
     def usage(self, usage: Usage) -> bytes:
         """The last frame before ``DONE`` where the client asked for it."""
         return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, _json(usage))
@@ -101,13 +117,13 @@ class ChatAnswer:
     def __init__(self, envelope: Envelope, *, answers: int, top_logprobs: int | None) -> None:
         self._envelope = envelope
         self._top = top_logprobs
-        self._texts: list[list[str]] = [[] for _ in range(answers)]
+        self._messages = [SpokenMessage() for _ in range(answers)]
         self._positions: list[list[Position]] = [[] for _ in range(answers)]
         self._reasons: list[str | None] = [None] * answers
 
     def add(self, delta: Delta) -> None:
         """Take in one delta."""
-        self._texts[delta.index].append(delta.text)
+        self._messages[delta.index].add(delta)
         if delta.positions:
             self._positions[delta.index] += delta.positions
         if delta.finish_reason is not None:
@@ -119,11 +135,11 @@ class ChatAnswer:
         choices = [
             {
                 "index": index,
-                "message": {"role": "assistant", "content": "".join(texts), "refusal": None},
+                "message": message.as_message(),
                 "logprobs": None if self._top is None else chat_logprobs(self._positions[index], self._top),
                 "finish_reason": self._reasons[index],
             }
-            for index, texts in enumerate(self._texts)
+            for index, message in enumerate(self._messages)
         ]
         return _json(
             {
@@ -145,6 +161,13 @@ def chat_logprobs(positions: list[Position], top: int) -> dict[str, Any]:
         for position in positions
     ]
     return {"content": content, "refusal": None}
+
+
+def _called(call: ToolCallDelta) -> dict[str, Any]:
+    if call.id is None:
+        return {"index": call.index, "function": {"arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.index, "id": call.id, "type": "function", "function": function}
 
 
 def _token(token: TokenLogprob) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from typing import Any, TypeVar
 
 from jinja2 import TemplateError
 
+from services.server.chat.conversation import chars_of, conversation_of
+from services.server.chat.hermes import without_tools
 from services.server.chat.schema import Message
+from services.server.chat.templates import variables_of
 from services.server.engine.protocol import Engine
 from services.server.errors import BadRequest
 
@@ -23,21 +26,38 @@ class Renderer:
 
     def __init__(self, engine: Engine) -> None:
         self._tokenizer = engine.tokenizer
+        self._variables = variables_of(engine.tokenizer.chat_template)
         self._max_model_len = engine.max_model_len
         self._vocabulary = engine.vocabulary
         self._max_chars = engine.max_model_len * engine.longest_token
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
-    async def chat(self, messages: list[Message]) -> list[int]:
+    def options(self, reasoning_effort: str | None) -> dict[str, Any]:
+        """The template's variables that a request sets: of these the ones that the template knows."""
+        if reasoning_effort is None:
+            return {}
+        asked = {"reasoning_effort": reasoning_effort, "enable_thinking": reasoning_effort != "none"}
+        return {name: value for name, value in asked.items() if name in self._variables}
+
+    async def chat(self, messages: list[Message], tools: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
         """The prompt's token ids, up to where the assistant begins to speak.
+
+        Args:
+            messages: the conversation.
+            tools: functions that the model is told of, as OpenAI's JSON objects.
+            options: see ``options``.
 
         Raises:
             BadRequest: a message the template cannot take, or a prompt over the context.
         """
-        conversation = [_plain(message, index) for index, message in enumerate(messages)]
-        self._fit_text(sum(len(message["content"]) for message in conversation), "messages")
+        conversation = conversation_of(messages)
+        self._fit_text(chars_of(conversation), "messages")
+        if "tools" in self._variables:
+            options = {**options, "tools": tools or None}
+        else:
+            conversation = without_tools(conversation, tools)
         try:
-            tokens = await self._run(lambda: self._render(conversation))
+            tokens = await self._run(lambda: self._render(conversation, options))
         except TemplateError as error:
             raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
         return self._fit(tokens, "messages")
@@ -70,8 +90,8 @@ class Renderer:
         """End the worker thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _render(self, conversation: list[dict[str, Any]]) -> list[int]:
-        text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    def _render(self, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
+        text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, **options)
         return self._tokenizer.encode(text, add_special_tokens=False)  # the template wrote them
 
     def _fit_text(self, chars: int, param: str) -> None:
@@ -95,43 +115,3 @@ class Renderer:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-def _plain(message: Message, index: int) -> dict[str, Any]:
-    """A message as chat templates know it: role and text."""
-    where = f"messages[{index}]"
-    if message.role in {"tool", "function"}:
-        raise BadRequest(
-            f"'{where}.role': '{message.role}' is not supported by this server.",
-            param=f"{where}.role",
-            code="unsupported_value",
-        )
-    for field in ("audio", "tool_calls", "function_call", "tool_call_id"):
-        if getattr(message, field):
-            raise BadRequest(
-                f"'{where}.{field}' is not supported by this server.",
-                param=f"{where}.{field}",
-                code="unsupported_parameter",
-            )
-    return {"role": "system" if message.role == "developer" else message.role, "content": _text(message, where)}
-
-
-def _text(message: Message, where: str) -> str:
-    if message.content is None:
-        raise BadRequest(
-            f"Missing required parameter: '{where}.content'.",
-            param=f"{where}.content",
-            code="missing_required_parameter",
-        )
-    if isinstance(message.content, str):
-        return message.content
-    for number, part in enumerate(message.content):
-        if part.type != "text" or part.text is None:
-            raise BadRequest(
-                f"'{where}.content[{number}]': parts of type '{part.type[:40]}' are not supported; send text.",
-                param=f"{where}.content[{number}].type",
-                code="unsupported_value",
-            )
-    return "".join(
-        part.text or "" for part in message.content
-    )  # as the trainer joins them, and templates that know parts

@@ -3,7 +3,7 @@
 import math
 
 from services.server.chat.schema import ChatRequest, CompletionRequest, SamplingFields
-from services.server.engine.protocol import Sampling
+from services.server.engine.protocol import Sampling, Shape
 from services.server.errors import BadRequest
 from services.server.settings import Limits
 
@@ -29,8 +29,8 @@ class SamplingRules:
         """The checked ``n``."""
         return _whole(request.n, "n", 1, self._limits.max_n, default=1)
 
-    def for_chat(self, request: ChatRequest, *, room: int) -> Sampling:
-        """Sampling of a chat request that has ``room`` tokens left for its answer.
+    def for_chat(self, request: ChatRequest, shape: Shape, *, room: int) -> Sampling:
+        """Sampling of a chat request that has ``room`` tokens left for its answer of this shape.
 
         Raises:
             BadRequest: a value out of range; ``param`` names it.
@@ -47,9 +47,8 @@ class SamplingRules:
         asked, field = request.max_tokens, "max_tokens"
         if request.max_completion_tokens is not None:
             asked, field = request.max_completion_tokens, "max_completion_tokens"
-        return self._sampling(
-            request, _tokens(asked, field, room, default=room), logprobs=top if request.logprobs else None
-        )
+        most = _tokens(asked, field, room, default=room)
+        return self._sampling(request, most, logprobs=top if request.logprobs else None, shape=shape)
 
     def for_completion(self, request: CompletionRequest, *, room: int) -> Sampling:
         """Sampling of a completions request; see ``for_chat``."""
@@ -60,7 +59,13 @@ class SamplingRules:
         return self._sampling(request, most, logprobs=logprobs, prompt_logprobs=logprobs if request.echo else None)
 
     def _sampling(
-        self, request: SamplingFields, max_tokens: int, *, logprobs: int | None, prompt_logprobs: int | None = None
+        self,
+        request: SamplingFields,
+        max_tokens: int,
+        *,
+        logprobs: int | None,
+        prompt_logprobs: int | None = None,
+        shape: Shape | None = None,
     ) -> Sampling:
         default = self._defaults.get
         temperature = _number(request.temperature, "temperature", 0, 2, default=default("temperature", 1.0))
@@ -89,6 +94,7 @@ class SamplingRules:
             logprobs=logprobs,
             prompt_logprobs=prompt_logprobs,
             logit_bias=self._logit_bias(request.logit_bias),
+            shape=shape,
         )
 
     @staticmethod

@@ -25,6 +25,21 @@ class ContentPart(msgspec.Struct, frozen=True):
     text: str | None = None
 
 
+class CalledFunction(msgspec.Struct, frozen=True):
+    """What an earlier answer called; ``arguments`` is the JSON that the model wrote."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """A call in an earlier answer; ``conversation`` refuses all types but ``function``."""
+
+    id: str
+    type: str = "function"
+    function: CalledFunction | None = None
+
+
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of a conversation. Fields that clients echo from an answer are accepted while they are empty."""
 
@@ -33,10 +48,74 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str | None = None
     refusal: str | None = None
     audio: Any = None
-    tool_calls: Any = None
+    tool_calls: list[ToolCall] | None = None
     function_call: Any = None
     tool_call_id: str | None = None
     annotations: Any = None
+    reasoning_content: str | None = None  # as our own answers give it; for templates that want it back
+
+
+class FunctionDefinition(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A function that may be called."""
+
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Flag = None  # calls always fit the schema here
+
+
+class Tool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One of ``tools``; ``shape`` refuses all types but ``function``."""
+
+    type: str
+    function: FunctionDefinition | None = None
+    custom: Any = None
+
+
+class FunctionName(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A function by its name."""
+
+    name: str
+
+
+class NamedTool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A tool by its name."""
+
+    type: str
+    function: FunctionName | None = None
+    custom: Any = None
+
+
+class AllowedTools(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A choice among some of ``tools``."""
+
+    mode: Literal["auto", "required"]
+    tools: list[NamedTool]
+
+
+class ToolChoice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``tool_choice`` where it is an object."""
+
+    type: str
+    function: FunctionName | None = None
+    allowed_tools: AllowedTools | None = None
+    custom: Any = None
+
+
+class JsonSchema(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``response_format.json_schema``."""
+
+    name: str
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: Flag = None  # answers always fit the schema here
+
+
+class ResponseFormat(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``response_format``."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
 
 
 class SamplingFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -70,21 +149,22 @@ class ChatRequest(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_on
     logprobs: Flag = None
     top_logprobs: int | None = None
     safety_identifier: str | None = None  # as ``user``, and before it
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
+    parallel_tool_calls: Flag = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     # Without effect here.
     metadata: dict[str, str] | None = None
     store: Flag = None
     service_tier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
     prompt_cache_retention: str | None = None
-    reasoning_effort: str | None = None
     verbosity: str | None = None
-    parallel_tool_calls: Flag = None
     # Accepted only with the value that changes nothing; see ``UNSUPPORTED_CHAT``.
-    tools: Any = None
-    tool_choice: Any = None
     functions: Any = None
     function_call: Any = None
-    response_format: Any = None
     modalities: Any = None
     audio: Any = None
     prediction: Any = None
@@ -105,11 +185,8 @@ class CompletionRequest(SamplingFields, frozen=True, forbid_unknown_fields=True,
 
 # field -> the values that mean "not used"
 UNSUPPORTED_CHAT: dict[str, tuple[Any, ...]] = {
-    "tools": (None, []),
-    "tool_choice": (None, "none", "auto"),
     "functions": (None, []),
     "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
     "modalities": (None, ["text"]),
     "audio": (None,),
     "prediction": (None,),

@@ -13,6 +13,12 @@ class CachedTokens(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class ReasoningTokens(msgspec.Struct, frozen=True):
+    """``completion_tokens_details``."""
+
+    reasoning_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     """OpenAI's ``usage``."""
 
@@ -20,6 +26,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
 
 
 class Tally:
@@ -29,12 +36,14 @@ class Tally:
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = 0
         self.cached_tokens = 0
+        self.reasoning_tokens = 0
         self.finish_reasons: Counter[str] = Counter()
 
     def add(self, delta: Delta) -> None:
         """Count one delta."""
         self.completion_tokens += delta.tokens
         self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
+        self.reasoning_tokens += delta.reasoning_tokens
         if delta.finish_reason is not None:
             self.finish_reasons[delta.finish_reason] += 1
 
@@ -45,4 +54,5 @@ class Tally:
             completion_tokens=self.completion_tokens,
             total_tokens=self.prompt_tokens + self.completion_tokens,
             prompt_tokens_details=CachedTokens(self.cached_tokens),
+            completion_tokens_details=ReasoningTokens(self.reasoning_tokens),
         )

@@ -33,6 +33,24 @@ class EngineAdapter(msgspec.Struct, frozen=True):
     path: Path
 
 
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """What form a chat answer may take, and how its text is to be read.
+
+    Attributes:
+        tools: functions that may be called, as OpenAI's JSON objects.
+        tool_choice: ``auto``, ``required``, or the one function that must be called; without ``tools`` it has no meaning.
+        parallel: whether one answer may call several functions.
+        response_format: OpenAI's JSON object; None for free text.
+        template_options: variables of the chat template that the prompt was rendered with.
+    """
+
+    tools: list[dict[str, Any]] = []
+    tool_choice: str = "auto"
+    parallel: bool = True
+    response_format: dict[str, Any] | None = None
+    template_options: dict[str, Any] = {}
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """How to choose tokens, in the engine's terms and already checked.
 
@@ -42,6 +60,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
         prompt_logprobs: the same for the prompt's own tokens.
         logit_bias: token id -> addition to its logit.
         seed: of this request's own random generator.
+        shape: of a chat answer; None leaves the text as it is generated.
     """
 
     max_tokens: int
@@ -59,6 +78,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
     ignore_eos: bool = False
+    shape: Shape | None = None
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, gc=False):
@@ -75,6 +95,22 @@ class Position(msgspec.Struct, frozen=True):
     top: list[TokenLogprob]
 
 
+class ToolCallDelta(msgspec.Struct, frozen=True):
+    """What one function call gained.
+
+    Attributes:
+        index: which of the answer's calls.
+        id: of the call, in its first delta only.
+        name: of the function, in its first delta only.
+        arguments: a piece of the arguments' JSON.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
 class Delta(msgspec.Struct, frozen=True):
     """What one answer gained since the last delta.
 
@@ -82,7 +118,10 @@ class Delta(msgspec.Struct, frozen=True):
         index: which of the ``n`` answers.
         text: may be empty while a stop string or a character is incomplete.
         tokens: how many were generated.
-        finish_reason: ``stop`` or ``length`` in an answer's last delta.
+        finish_reason: ``stop``, ``length`` or ``tool_calls`` in an answer's last delta.
+        reasoning: what the model thought before it answers, where its reasoning is told apart.
+        tool_calls: what the answer's function calls gained.
+        reasoning_tokens: how many of the answer's tokens were reasoning; in its last delta.
         positions: one per token, where log-probabilities were asked for.
         cached_tokens: tokens of the prompt found in the prefix cache.
         prompt_positions: the prompt's own log-probabilities, once, where asked for.
@@ -92,13 +131,22 @@ class Delta(msgspec.Struct, frozen=True):
     text: str
     tokens: int
     finish_reason: str | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    reasoning_tokens: int = 0
     positions: list[Position] | None = None
     cached_tokens: int = 0
     prompt_positions: list[Position] | None = None
 
 
 class Tokenizer(Protocol):
-    """The base model's tokenizer, as Hugging Face's. Used from one thread at a time."""
+    """The base model's tokenizer, as Hugging Face's. Used from one thread at a time.
+
+    Attributes:
+        chat_template: in Jinja; None where the base has none.
+    """
+
+    chat_template: Any
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         """Render messages; with ``tokenize=False`` the text."""

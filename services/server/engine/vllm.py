@@ -1,4 +1,4 @@
-"""vLLM's AsyncLLM in this process (its core runs in a process of its own). The only module that imports vLLM."""
+"""vLLM's AsyncLLM in this process (its core runs in a process of its own). With ``parsing.py`` the only module that imports vLLM."""
 
 import asyncio
 import copy
@@ -21,6 +21,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from services.server.engine.parsing import Form, Parsers
 from services.server.engine.protocol import (
     Delta,
     EngineAdapter,
@@ -44,8 +45,9 @@ LOWEST_LOGPROB = -9999.0  # JSON has no -Infinity; OpenAI's answers use this num
 class VllmEngine:
     """The engine protocol on AsyncLLM."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, parsers: Parsers) -> None:
         self._llm = llm
+        self._parsers = parsers
         self._scores = itertools.count(1)
         # vLLM's detokenizer uses its own on the event loop; a fast tokenizer must not be used from two threads.
         self.tokenizer: Tokenizer = copy.deepcopy(llm.get_tokenizer())
@@ -81,16 +83,33 @@ class VllmEngine:
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             max_logprobs=max_logprobs,
+            # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
+            structured_outputs_config={
+                "backend": "xgrammar",
+                "disable_any_whitespace": True,
+                "reasoning_parser": settings.reasoning_parser,
+            },
             enable_log_requests=False,
         )
         starting = asyncio.create_task(asyncio.to_thread(AsyncLLM.from_engine_args, arguments))
         try:
-            return cls(await asyncio.shield(starting))
+            llm = await asyncio.shield(starting)
         except asyncio.CancelledError:
             await _abandon(starting)
             raise
         except Exception as error:
             raise EngineError(f"vLLM did not start: {error}") from error
+        try:
+            parsers = Parsers(
+                llm.get_tokenizer(),
+                llm.model_config,
+                tool_parser=settings.tool_parser,
+                reasoning_parser=settings.reasoning_parser,
+            )
+        except EngineError:
+            await asyncio.to_thread(llm.shutdown, ENGINE_EXIT_SECONDS)
+            raise
+        return cls(llm, parsers)
 
     async def generate(
         self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
@@ -99,11 +118,20 @@ class VllmEngine:
         # vLLM refuses n > 1 at temperature 0, where all answers are the same one: it is generated once and told n times.
         copies = sampling.n if sampling.temperature == 0 else 1
         with _translated():
-            parameters = _parameters(sampling, n=1 if copies > 1 else sampling.n)
-            outputs = self._llm.generate(tokens_input(prompt), parameters, request_id, lora_request=_lora(adapter))
+            form = self._parsers.form(sampling.shape, prompt)
+            parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
+            options = form.engine_options if form is not None else {}
+            outputs = self._llm.generate(
+                tokens_input(prompt), parameters, request_id, lora_request=_lora(adapter), **options
+            )
             async with aclosing(outputs):  # closing it is what aborts the work in the engine
                 async for output in outputs:
                     deltas = [self._delta(output, answer) for answer in output.outputs]
+                    if form is not None:
+                        deltas = [
+                            form.read(delta, list(answer.token_ids))
+                            for delta, answer in zip(deltas, output.outputs, strict=True)
+                        ]
                     if copies > 1:
                         deltas = [
                             msgspec.structs.replace(delta, index=index) for index in range(copies) for delta in deltas
@@ -112,7 +140,7 @@ class VllmEngine:
 
     async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
         """See ``Engine.score``."""
-        parameters = _parameters(Sampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, ignore_eos=True), n=1)
+        parameters = _parameters(Sampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, ignore_eos=True), None, n=1)
         places: list[Any] = []
         with _translated():
             request_id = f"score-{next(self._scores)}"
@@ -206,7 +234,7 @@ def _lora(adapter: EngineAdapter | None) -> Any:
     return LoRARequest(lora_name=adapter.name, lora_int_id=adapter.engine_id, lora_path=str(adapter.path))
 
 
-def _parameters(sampling: Sampling, *, n: int) -> Any:
+def _parameters(sampling: Sampling, form: Form | None, *, n: int) -> Any:
     return SamplingParams(
         n=n,
         max_tokens=sampling.max_tokens,
@@ -223,6 +251,8 @@ def _parameters(sampling: Sampling, *, n: int) -> Any:
         prompt_logprobs=sampling.prompt_logprobs,
         logit_bias=sampling.logit_bias,
         ignore_eos=sampling.ignore_eos,
+        structured_outputs=form.constraint if form is not None else None,
+        skip_special_tokens=form.skip_special_tokens if form is not None else True,
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,
     )

@@ -26,6 +26,8 @@ CONTEXT = 400
 class FakeTokenizer:
     """One token per character; a template of ``role:content`` lines."""
 
+    chat_template = "{% for message in messages %}{{ message.role }}:{{ message.content }}\n{% endfor %}assistant:"
+
     def __init__(self) -> None:
         self.encoded = 0
         self.gate = threading.Event()

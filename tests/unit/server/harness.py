@@ -38,6 +38,8 @@ def settings(**changes: Any) -> ServerSettings:
             max_cpu_loras=4,
             max_lora_rank=16,
             target_modules=["q_proj", "v_proj"],
+            tool_parser="hermes",
+            reasoning_parser="",
             enforce_eager=True,
             cpu_kv_cache_gib=1,
             cpu_threads_bind="auto",
@@ -55,6 +57,9 @@ def settings(**changes: Any) -> ServerSettings:
             max_stop=4,
             max_stop_chars=16,
             max_logit_bias=3,
+            max_tools=3,
+            max_schema_bytes=400,
+            max_schema_depth=6,
         ),
     }
     for name, value in changes.items():

@@ -30,6 +30,7 @@ async def test_plain_answer_has_openais_shape(server: Server) -> None:
         "completion_tokens": 4,
         "total_tokens": prompt + 4,
         "prompt_tokens_details": {"cached_tokens": 3},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 
@@ -177,7 +178,28 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str | None]] = [
     ({"messages": [{"role": "user", "content": "x"}] * 6}, "messages", "invalid_value"),
     ({"messages": [{"role": "user", "content": "x" * CONTEXT}]}, "messages", "context_length_exceeded"),
     ({"messages": [{"role": "wizard", "content": "x"}]}, "messages[0].role", "invalid_value"),
-    ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages[0].role", "unsupported_value"),
+    (
+        {"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]},
+        "messages[0].tool_call_id",
+        "invalid_value",
+    ),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id", "missing_required_parameter"),
+    ({"messages": [{"role": "function", "content": "x"}]}, "messages[0].role", "unsupported_value"),
+    (
+        {"messages": [{"role": "user", "content": "x", "tool_calls": [{"id": "1"}]}]},
+        "messages[0].tool_calls",
+        "invalid_value",
+    ),
+    (
+        {"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]},
+        "messages[0].tool_call_id",
+        "invalid_value",
+    ),
+    (
+        {"messages": [{"role": "assistant", "content": "x", "tool_calls": [{"id": "1", "type": "custom"}]}]},
+        "messages[0].tool_calls[0].type",
+        "unsupported_value",
+    ),
     ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
     ({"messages": [{"content": "x"}]}, "messages[0].role", "missing_required_parameter"),
     ({"messages": [{"role": "user", "content": "refuse me"}]}, "messages", None),
@@ -186,8 +208,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str | None]] = [
         "messages[0].content[0].type",
         "unsupported_value",
     ),
-    ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-    ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
+    ({"functions": [{"name": "f"}]}, "functions", "unsupported_parameter"),
     ({"chat_template": "{{ evil }}"}, "chat_template", "unknown_parameter"),
     ({"stream_options": {"what": 1}}, "stream_options.what", "unknown_parameter"),
 ]

@@ -153,7 +153,7 @@ async def test_unforeseen_error_says_nothing(
 ) -> None:
     """500 with all four keys, without the error's own text, which may hold a prompt; nor does the log hold it."""
 
-    async def explode(_: Any) -> list[int]:
+    async def explode(*_: Any) -> list[int]:
         raise KeyError("a secret prompt")
 
     monkeypatch.setattr(server.model.renderer, "chat", explode)
