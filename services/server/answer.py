@@ -175,7 +175,7 @@ def translate(cause: BaseException) -> ServerError:
     if isinstance(cause, ServerError):
         return cause
     if isinstance(cause, RequestRefused):
-        return BadRequest(str(cause))
+        return BadRequest(str(cause), param=cause.param, code="invalid_value" if cause.param else None)
     if isinstance(cause, EngineDead):
         return Unavailable(
             "The engine failed while answering; the server is restarting.",

@@ -1,6 +1,8 @@
 """vLLM's parsers: what binds a chat answer's form, and what its text means. Beside ``vllm.py`` the only module that imports vLLM."""
 
+import json
 import logging
+import re
 from typing import Any
 
 import msgspec
@@ -9,11 +11,15 @@ from vllm.parser import Parser, ParserManager
 from vllm.reasoning import ReasoningParserManager
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tool_parsers import ToolParserManager
+from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
-from services.server.engine.protocol import Delta, EngineError, Shape, ToolCallDelta
+from services.server.engine.protocol import Delta, EngineError, RequestRefused, Shape, ToolCallDelta
 
 # A call's arguments always fit the function's schema, whether or not the client says "strict": small models need it.
 _STRICTNESS = "parameter"
+# Blanks in a row within a call's arguments: a small model that may write more writes nothing else until its limit.
+_BLANKS = 1
+_COMPILER_PLACE = re.compile(r"^.*?\[[\d:]+\] \S+\.cc:\d+: ", re.DOTALL)
 
 # What a parser cannot read it would log with the text in it.
 for _chatty in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
@@ -58,9 +64,21 @@ class Parsers:
         self._reasons = bool(reasoning_parser)
 
     def form(self, shape: Shape | None, prompt: list[int]) -> "Form | None":
-        """What an answer of this shape is bound to and how it is read; None where its text is plain text."""
+        """What an answer of this shape is bound to and how it is read; None where its text is plain text.
+
+        Raises:
+            RequestRefused: a function that asks to be followed strictly has a schema that cannot be enforced.
+        """
         if shape is None or not (shape.tools or shape.response_format or self._reasons):
             return None
+        for tool in shape.tools:
+            function = tool["function"]
+            if function.get("strict") and has_xgrammar_unsupported_json_features(function["parameters"]):
+                raise RequestRefused(
+                    f"Invalid schema for function '{function['name']}': it has keywords that cannot be enforced, such as "
+                    "multipleOf, uniqueItems, or a format beside a length. Remove them, or 'strict'.",
+                    param="tools",
+                )
         return Form(self._request(shape), self._make, prompt, reasons=self._reasons)
 
     def _make(self, request: Any) -> Any:
@@ -101,7 +119,7 @@ class Form:
         self._make = make
         self._prompt = prompt
         self._readings: dict[int, Reading] = {}
-        self.constraint: StructuredOutputsParams | None = self._request.extract_structured_outputs()
+        self.constraint = _bounded(self._request.extract_structured_outputs())
         self.skip_special_tokens: bool = self._request.skip_special_tokens
         self.engine_options: dict[str, Any] = {}
         if reasons:
@@ -109,6 +127,14 @@ class Form:
                 "reasoning_ended": self._request.resolve_reasoning_ended(first, prompt),
                 "reasoning_parser_kwargs": {"chat_template_kwargs": request.chat_template_kwargs or {}},
             }
+
+    def refusal(self, error: Exception) -> RequestRefused:
+        """What the client is told where vLLM refuses the request: of a schema, without where its compiler stood."""
+        if self.constraint is None:
+            return RequestRefused(str(error))
+        reason = _COMPILER_PLACE.sub("", str(error)).strip().rstrip(".")
+        where = "response_format" if self.constraint.json is not None else "tools"
+        return RequestRefused(f"Invalid schema in '{where}': {reason}.", param=where)
 
     def read(self, delta: Delta, token_ids: list[int]) -> Delta:
         """The delta with its text told apart into answer, reasoning and calls."""
@@ -150,6 +176,23 @@ class Reading:
             finish_reason=reason,
             reasoning_tokens=self._parser.count_reasoning_tokens(self._token_ids) if finished else 0,
         )
+
+
+def _bounded(constraint: StructuredOutputsParams | None) -> StructuredOutputsParams | None:
+    """The constraint with an end to blanks; those of plain JSON end by the engine's own setting."""
+    if constraint is None or constraint.structural_tag is None:
+        return constraint
+
+    def bound(part: Any) -> Any:
+        if isinstance(part, list):
+            return [bound(inner) for inner in part]
+        if not isinstance(part, dict):
+            return part
+        if part.get("type") == "json_schema" and "json_schema" in part:
+            return {**part, "max_whitespace_cnt": _BLANKS}  # what is below is the client's schema
+        return {key: bound(inner) for key, inner in part.items()}
+
+    return StructuredOutputsParams(structural_tag=json.dumps(bound(json.loads(constraint.structural_tag))))
 
 
 def _call(call: Any) -> ToolCallDelta:

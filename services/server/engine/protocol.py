@@ -16,7 +16,16 @@ class EngineDead(EngineError):
 
 
 class RequestRefused(EngineError):
-    """The engine found the request's parameters wrong; the message is for the client."""
+    """The engine found the request's parameters wrong; the message is for the client.
+
+    Args:
+        message: what is wrong.
+        param: the request's field it is about, where that is known.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class EngineAdapter(msgspec.Struct, frozen=True):

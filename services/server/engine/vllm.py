@@ -117,8 +117,8 @@ class VllmEngine:
         """See ``Engine.generate``."""
         # vLLM refuses n > 1 at temperature 0, where all answers are the same one: it is generated once and told n times.
         copies = sampling.n if sampling.temperature == 0 else 1
-        with _translated():
-            form = self._parsers.form(sampling.shape, prompt)
+        form = self._parsers.form(sampling.shape, prompt)
+        with _translated(form):
             parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
             options = form.engine_options if form is not None else {}
             outputs = self._llm.generate(
@@ -210,12 +210,12 @@ async def _abandon(starting: "asyncio.Task[Any]") -> None:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated(form: Form | None = None) -> Iterator[None]:
     """Turn vLLM's errors into the protocol's."""
     try:
         yield
     except VLLMClientError as error:
-        raise RequestRefused(str(error)) from error
+        raise (RequestRefused(str(error)) if form is None else form.refusal(error)) from error
     except EngineDeadError as error:
         raise EngineDead("the engine died") from error
     except EngineGenerateError as error:

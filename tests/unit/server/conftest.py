@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.harness import Server
 
 
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
+def engine() -> FakeEngine:
+    """What the server asks; a file of tests may have its own."""
+    return FakeEngine()
+
+
+@pytest.fixture
+async def server(tmp_path: Path, engine: FakeEngine) -> AsyncIterator[Server]:
     """The application on a fake engine, serving, with an empty registry and no keys."""
-    server = Server(tmp_path)
+    server = Server(tmp_path, engine=engine)
     yield server
     server.model.renderer.close()
     assert server.services.admission.in_flight == 0, "a request did not give back its place"

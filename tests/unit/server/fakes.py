@@ -30,11 +30,14 @@ class FakeTokenizer:
 
     def __init__(self) -> None:
         self.encoded = 0
+        self.options: dict[str, Any] = {}
         self.gate = threading.Event()
         self.gate.set()
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
-        assert options == {"tokenize": False, "add_generation_prompt": True}
+        assert options.pop("tokenize") is False
+        assert options.pop("add_generation_prompt") is True
+        self.options = options
         if any(message["content"] == "refuse me" for message in conversation):
             raise TemplateError("roles must alternate")
         return "".join(f"{message['role']}:{message['content']}\n" for message in conversation) + "assistant:"
@@ -60,6 +63,7 @@ class FakeEngine:
         inert: names of adapters that change nothing.
         failing: names of adapters on which every request fails.
         endless: names of adapters whose answers run into their limit.
+        script: deltas to yield in place of words, each a batch of its own.
         prompts: every prompt generated from.
     """
 
@@ -74,6 +78,7 @@ class FakeEngine:
         self.gate.set()
         self.pause_at: int | None = None
         self.words: list[str] | None = None
+        self.script: list[Delta] | None = None
         self.dead: str | None = None
         self.refuse: str | None = None
         self.broken: dict[str, str] = {}
@@ -102,6 +107,10 @@ class FakeEngine:
         self.prompts.append(prompt)
         self.samplings.append(sampling)
         self.begun.append(request_id)
+        if self.script is not None:
+            for delta in self.script:
+                yield [delta]
+            return
         words = self.words or ["I", " am", f" {adapter.name if adapter else BASE}", " ."]
         finished = False
         try:

@@ -91,10 +91,11 @@ class Server:
 
     Args:
         root: the data root.
+        engine: one that is prepared already.
     """
 
-    def __init__(self, root: Path, **changes: Any) -> None:
-        self.engine = FakeEngine()
+    def __init__(self, root: Path, *, engine: FakeEngine | None = None, **changes: Any) -> None:
+        self.engine = engine or FakeEngine()
         self.plan = plan(root, self.engine, **changes)
         self.services: Services = build_services(self.plan)
         self.model: Model = build_model(self.plan, self.services, self.engine)
