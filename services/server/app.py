@@ -19,7 +19,7 @@ from services.server.errors import (
     UnsupportedMediaType,
     unexpected,
 )
-from services.server.request_ids import RequestIds
+from services.server.headers import AnswerHeaders
 from services.server.routes import ROUTES
 from services.server.services import Services
 from services.server.traces import trace_of
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(services: Services) -> ASGIApp:
-    """The application on these services. Request ids wrap it from outside: Litestar's own middleware misses unknown routes."""
+    """The application on these services."""
     litestar = Litestar(
         route_handlers=ROUTES,
         state=State({"services": services}),
@@ -38,7 +38,7 @@ def create_app(services: Services) -> ASGIApp:
         logging_config=None,
         debug=False,
     )
-    return RequestIds(litestar)
+    return AnswerHeaders(litestar)
 
 
 def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:
@@ -56,7 +56,7 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError
         where = f"{request.method} {request.url.path[:200]}"
         known: dict[int, ServerError] = {
             404: RouteNotFound(f"Invalid URL ({where})"),
-            405: MethodNotAllowed(f"Not allowed: {where}"),
+            405: MethodNotAllowed(f"Not allowed: {where}", allow=(error.headers or {}).get("allow", "")),
             413: BodyTooLarge("The body is over the server's limit."),
             415: UnsupportedMediaType("Send the body as 'Content-Type: application/json'."),
         }

@@ -1,8 +1,11 @@
 """What goes wrong while serving, as a tree, and its one translation into OpenAI's error shape."""
 
+import random
+
 import msgspec
 
 SERVER_FAULT = 500  # statuses from here on are not the client's doing
+LONGEST_RETRY_SECONDS = 120  # OpenAI's SDKs do not retry at all where they are told to wait longer
 
 
 class StartRefused(Exception):
@@ -57,7 +60,12 @@ class ServerError(Exception):
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The answer's headers beside its type and length."""
-        return [] if self.retry_after is None else [(b"retry-after", str(self.retry_after).encode())]
+        if self.retry_after is None:
+            return []
+        seconds = min(self.retry_after, LONGEST_RETRY_SECONDS)
+        # OpenAI's SDKs prefer milliseconds and add no jitter: without ours a refused burst returns as the same burst.
+        spread = min(seconds * random.uniform(1.0, 1.5), LONGEST_RETRY_SECONDS)  # noqa: S311 - no secret
+        return [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % (spread * 1000))]
 
 
 class BadRequest(ServerError):
@@ -77,11 +85,11 @@ class InvalidApiKey(ServerError):
 
 
 class ModelForbidden(ServerError):
-    """The key does not cover the model."""
+    """The key does not cover the model; OpenAI has the same code for it as for a model that is not there."""
 
     status = 403
     type = "invalid_request_error"
-    code = "model_not_allowed"
+    code = "model_not_found"
 
 
 class ModelNotFound(ServerError):
@@ -107,6 +115,14 @@ class MethodNotAllowed(ServerError):
     type = "invalid_request_error"
     code = "method_not_allowed"
 
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self._allow = allow
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With the methods that are allowed, as HTTP demands it."""
+        return [*super().headers(), (b"allow", self._allow.encode())]
+
 
 class BodyTooSlow(ServerError):
     """The body did not arrive in time."""
@@ -129,14 +145,14 @@ class UnsupportedMediaType(ServerError):
 
     status = 415
     type = "invalid_request_error"
-    code = "unsupported_media_type"
+    code = "unsupported_content_type"
 
 
 class Overloaded(ServerError):
     """As many requests wait as may wait."""
 
     status = 429
-    type = "rate_limit_error"
+    type = "requests"  # as OpenAI's for a limit on requests; the other is "tokens"
     code = "rate_limit_exceeded"
 
 
@@ -163,9 +179,10 @@ def describe_validation(error: msgspec.ValidationError) -> BadRequest:
         field = text.rpartition("`")[0].rpartition("`")[2]
         param = f"{param}.{field}" if param else field
         return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    return BadRequest(
-        f"Invalid value for '{param}': {text}." if param else f"{text}.", param=param, code="invalid_value"
-    )
+    if text.startswith("Invalid enum value "):  # msgspec repeats the value, which may be a prompt in the wrong place
+        text = "none of the supported values, which /openapi.json lists"
+    code = "invalid_type" if ", got `" in text else "invalid_value"
+    return BadRequest(f"Invalid value for '{param}': {text}." if param else f"{text}.", param=param, code=code)
 
 
 def unexpected() -> ServerError:

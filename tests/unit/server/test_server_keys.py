@@ -84,7 +84,7 @@ async def test_key_without_the_model_is_403(server: Server) -> None:
         answer = await server.ask(body={**BODY, "model": model}, headers=headers)
         assert answer.status == status, model
         if status == 403:
-            assert answer.error["code"] == "model_not_allowed"
+            assert answer.error["code"] == "model_not_found"
             assert (await server.ask(f"/v1/models/{model}", headers=headers)).status == 403
     listed = (await server.ask("/v1/models", headers=headers)).json["data"]
     assert [card["id"] for card in listed] == ["acme", "acme@1"]

@@ -69,7 +69,7 @@ async def test_other_media_are_refused(server: Server, headers: dict[str, str]) 
     """415: neither another type nor a compressed body is read."""
     answer = await server.ask(body=CHAT, headers=headers)
     assert answer.status == 415
-    assert answer.error["code"] == "unsupported_media_type"
+    assert answer.error["code"] == "unsupported_content_type"
 
 
 async def test_body_over_the_limit(server: Server) -> None:

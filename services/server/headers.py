@@ -1,0 +1,71 @@
+"""Headers of every answer: its id, how long it took and, on generating routes, how much more may be asked for."""
+
+import re
+import secrets
+import time
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from structlog.contextvars import bound_contextvars
+
+from services.server.admission import Allowance
+
+REQUEST_ID = b"x-request-id"
+PROCESSING_MS = b"openai-processing-ms"
+LIMIT = b"x-ratelimit-limit-requests"
+REMAINING = b"x-ratelimit-remaining-requests"
+RESET = b"x-ratelimit-reset-requests"
+
+_SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_MILLISECONDS = 1000
+
+
+class AnswerHeaders:
+    """ASGI middleware around the whole application: Litestar's own misses unknown routes.
+
+    ``x-request-id`` is the client's where it is sane, and else made; log lines carry it too. ``openai-processing-ms`` of a
+    stream is the time until its first byte.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Name the request, pass it on, and complete its answer's headers."""
+        began = time.monotonic()
+        given = next(
+            (value for name, value in scope.get("headers", ()) if name == REQUEST_ID), b""
+        )  # none in a lifespan
+        name = given if _SANE.fullmatch(given) else f"req_{secrets.token_hex(12)}".encode()
+
+        async def send_headed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                elapsed = b"%d" % ((time.monotonic() - began) * _MILLISECONDS)
+                own = [(REQUEST_ID, name), (PROCESSING_MS, elapsed)]
+                message["headers"] = [*message["headers"], *own, *_rate_limit(scope)]
+            await send(message)
+
+        with bound_contextvars(request_id=name.decode()):
+            await self._app(scope, receive, send_headed)
+
+
+def tell_allowance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard of generating routes, after the key's: their answers, errors too, say how much more may be asked for.
+
+    It refuses nobody. What it puts into the request's state is asked again when the answer's headers are written.
+    """
+    connection.scope["state"]["allowance"] = connection.app.state.services.admission.allowance
+
+
+def _rate_limit(scope: Scope) -> list[tuple[bytes, bytes]]:
+    ask = scope.get("state", {}).get("allowance")
+    if ask is None:
+        return []
+    allowance: Allowance = ask()
+    return [
+        (LIMIT, b"%d" % allowance.limit),
+        (REMAINING, b"%d" % allowance.remaining),
+        (RESET, b"%ds" % allowance.reset_seconds),
+    ]
