@@ -1,8 +1,8 @@
 """The ASGI response of a generation: streams or collects, watches the client, ends in an error the client can read.
 
 The client is watched through ``receive``: when it goes, the generation is cancelled and the engine aborts, whether the
-answer is streamed or not. An error before the first byte is an HTTP error; one after it is an error event, and the stream
-closes without ``[DONE]``.
+answer is streamed or not. An error before the first byte is an HTTP error; one after it is an error event, which ends the
+stream.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ from typing import Protocol
 import structlog
 from litestar.types import Receive, Scope, Send
 
-from services.server.chat.frames import DONE
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
@@ -34,7 +33,7 @@ Deltas = AsyncGenerator[list[Delta], None]
 
 
 class Frames(Protocol):
-    """Turns deltas into server-sent events."""
+    """Turns one answer into server-sent events."""
 
     def begin(self) -> bytes:
         """Before the first delta."""
@@ -42,8 +41,11 @@ class Frames(Protocol):
     def delta(self, delta: Delta) -> bytes:
         """One delta; may be empty."""
 
-    def usage(self, usage: Usage) -> bytes:
-        """After the last delta, where the client asked for it."""
+    def end(self, usage: Usage) -> bytes:
+        """After the last delta."""
+
+    def failed(self, error: ServerError) -> bytes:
+        """In place of the rest, where an error ends the answer after its first byte."""
 
 
 class Whole(Protocol):
@@ -71,6 +73,10 @@ class Answer:
 
     async def _run(self, send: Send) -> None:
         raise NotImplementedError
+
+    def _failed(self, _: ServerError) -> bytes:
+        """What tells the client of an error after the first byte; a plain answer is complete by then."""
+        return b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer.
@@ -115,7 +121,7 @@ class Answer:
         self._generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
         if not self._started:
             raise error
-        await send({"type": "http.response.body", "body": b"data: %b\n\n" % error.encoded(), "more_body": False})
+        await send({"type": "http.response.body", "body": self._failed(error), "more_body": False})
 
 
 class StreamedAnswer(Answer):
@@ -123,28 +129,29 @@ class StreamedAnswer(Answer):
 
     Args:
         frames: makes the events.
-        with_usage: whether the last event before ``[DONE]`` is the usage.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames, *, with_usage: bool) -> None:
+    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames) -> None:
         super().__init__(generation, deltas)
         self._frames = frames
-        self._with_usage = with_usage
 
     async def _run(self, send: Send) -> None:
         frames = self._frames
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
-                body = b"".join([frames.delta(delta) for delta in batch])
+                opening = b"" if self._started else frames.begin()
+                body = opening + b"".join([frames.delta(delta) for delta in batch])
                 if not self._started:
                     # Only now is it sure that the engine took the request: the status can still be an error before.
                     self._started = True
                     await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
-                    body = frames.begin() + body
                 if body:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-        usage = frames.usage(self._generation.tally.usage()) if self._with_usage else b""
-        await send({"type": "http.response.body", "body": usage + DONE, "more_body": False})
+        closing = frames.end(self._generation.tally.usage())
+        await send({"type": "http.response.body", "body": closing, "more_body": False})
+
+    def _failed(self, error: ServerError) -> bytes:
+        return self._frames.failed(error)
 
 
 class PlainAnswer(Answer):

@@ -164,12 +164,12 @@ class Unavailable(ServerError):
     code = "service_unavailable"
 
 
-def describe_validation(error: msgspec.ValidationError) -> BadRequest:
-    """Turn msgspec's ``... - at `$.messages[0].role``` into a message and OpenAI's ``param``."""
+def describe_validation(error: msgspec.ValidationError, within: str = "") -> BadRequest:
+    """Turn msgspec's ``... - at `$.messages[0].role``` into a message and OpenAI's ``param``, which begins ``within``."""
     text, _, where = str(error).rpartition(" - at `$")
     if not text:
         text, where = str(error), ""
-    param = where.rstrip("`").lstrip(".").replace("[...]", "") or None
+    param = (within + where.rstrip("`")).lstrip(".").replace("[...]", "") or None
     unknown = "Object contains unknown field `"
     if text.startswith(unknown):
         field = text[len(unknown) :].rstrip("`")

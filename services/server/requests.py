@@ -66,7 +66,7 @@ async def answer_chat(request: ServerRequest) -> Answer:
     answers, top = ready.sampling.n, ready.sampling.logprobs
     if asked.stream:
         frames = ChatFrames(ready.envelope, answers=answers, top_logprobs=top, with_usage=with_usage)
-        return StreamedAnswer(ready.generation, ready.deltas, frames, with_usage=with_usage)
+        return StreamedAnswer(ready.generation, ready.deltas, frames)
     return PlainAnswer(ready.generation, ready.deltas, ChatAnswer(ready.envelope, answers=answers, top_logprobs=top))
 
 
@@ -112,7 +112,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
     """
     services, model = serving(request)
     asked = decode_completion(await read_body(request, services))
-    given = prompts_of(asked, most=services.limits.max_prompts)
+    given = prompts_of(asked.prompt, most=services.limits.max_prompts)
     with_usage = _with_usage(asked)
     generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
     with _ended_by_error(generation):
@@ -123,7 +123,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
         deltas = generation.deltas(prompts, sampling)
         if asked.stream:
             frames = TextFrames(envelope, logprobs=sampling.logprobs, with_usage=with_usage, echoes=echoes)
-            return StreamedAnswer(generation, deltas, frames, with_usage=with_usage)
+            return StreamedAnswer(generation, deltas, frames)
         choices = len(prompts) * sampling.n
         return PlainAnswer(
             generation, deltas, TextAnswer(envelope, choices=choices, logprobs=sampling.logprobs, echoes=echoes)

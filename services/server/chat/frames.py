@@ -10,8 +10,9 @@ import msgspec
 from services.server.chat.message import SpokenMessage
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, Position, TokenLogprob, ToolCallDelta
+from services.server.errors import ServerError
 
-DONE = b"data: [DONE]\n\n"
+_DONE = b"data: [DONE]\n\n"
 _json = msgspec.json.encode
 
 
@@ -53,6 +54,7 @@ class ChatFrames:
         )[:-1]
         self._opening = b"data: " + opening
         self._closing = b',"usage":null}\n\n' if with_usage else b"}\n\n"
+        self._with_usage = with_usage
         self._top = top_logprobs
         self._heads = [
             b'%b,"choices":[{"index":%d,"delta":{"content":' % (self._opening, index) for index in range(answers)
@@ -106,9 +108,13 @@ class ChatFrames:
         choice = {"index": delta.index, "delta": said, "logprobs": logprobs, "finish_reason": None}
         return b'%b,"choices":[%b]%b' % (self._opening, _json(choice), self._closing)
 
-    def usage(self, usage: Usage) -> bytes:
-        """The last frame before ``DONE`` where the client asked for it."""
-        return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, _json(usage))
+    def end(self, usage: Usage) -> bytes:
+        """The usage, where the client asked for it, and the sign that the answer is whole."""
+        return end_frames(self._opening, usage if self._with_usage else None)
+
+    def failed(self, error: ServerError) -> bytes:
+        """The error, which the SDKs raise; without ``[DONE]``."""
+        return error_frame(error)
 
 
 class ChatAnswer:
@@ -152,6 +158,16 @@ class ChatAnswer:
                 "usage": usage,
             }
         )
+
+
+def end_frames(opening: bytes, usage: Usage | None) -> bytes:
+    """What ends a whole stream of chunks that begin with ``opening``."""
+    return _DONE if usage is None else b'%b,"choices":[],"usage":%b}\n\n%b' % (opening, _json(usage), _DONE)
+
+
+def error_frame(error: ServerError) -> bytes:
+    """What ends a stream of chunks that broke."""
+    return b"data: %b\n\n" % error.encoded()
 
 
 def chat_logprobs(positions: list[Position], top: int) -> dict[str, Any]:

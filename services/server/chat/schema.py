@@ -1,12 +1,12 @@
 """Requests as msgspec structs: what OpenAI's clients send, with every field either used, inert or refused by name."""
 
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
-from services.server.errors import BadRequest, describe_validation
+from services.server.decode import decode, refuse_unsupported
+from services.server.errors import BadRequest
 
-T = TypeVar("T")
 Flag = bool | None
 Number = float | None
 
@@ -205,8 +205,8 @@ def decode_chat(body: bytes) -> ChatRequest:
     Raises:
         BadRequest: not JSON, an unknown or unsupported field, or a value of the wrong type.
     """
-    request = _decode(body, _chat)
-    _refuse_unsupported(request, UNSUPPORTED_CHAT)
+    request = decode(body, _chat)
+    refuse_unsupported(request, UNSUPPORTED_CHAT)
     return request
 
 
@@ -216,51 +216,38 @@ def decode_completion(body: bytes) -> CompletionRequest:
     Raises:
         BadRequest: not JSON, an unknown or unsupported field, or a value of the wrong type.
     """
-    request = _decode(body, _completion)
-    _refuse_unsupported(request, UNSUPPORTED_COMPLETION)
+    request = decode(body, _completion)
+    refuse_unsupported(request, UNSUPPORTED_COMPLETION)
     return request
 
 
-def prompts_of(request: CompletionRequest, *, most: int) -> list[str] | list[list[int]]:
+def prompts_of(prompt: str | list[Any], *, most: int, param: str = "prompt") -> list[str] | list[list[int]]:
     """Tell the four forms of ``prompt`` apart: text, texts, token ids, lists of token ids; as a list of prompts.
+
+    Args:
+        prompt: as it was decoded.
+        most: how many there may be.
+        param: the field it came in.
 
     Raises:
         BadRequest: none of the four, none at all, or more than ``most``.
     """
-    prompt = request.prompt
     if isinstance(prompt, str):
         return [prompt]
     if _is_tokens(prompt):
         return [prompt]
     if not 1 <= len(prompt) <= most:
         raise BadRequest(
-            f"Invalid 'prompt': want 1 to {most} prompts, got {len(prompt)}.", param="prompt", code="invalid_value"
+            f"Invalid '{param}': want 1 to {most} of them, got {len(prompt)}.", param=param, code="invalid_value"
         )
     if all(isinstance(item, str) for item in prompt) or all(_is_tokens(item) for item in prompt):
         return prompt
     raise BadRequest(
-        "Invalid 'prompt': want a string, a list of strings, a list of token ids or a list of such lists.",
-        param="prompt",
+        f"Invalid '{param}': want a string, a list of strings, a list of token ids or a list of such lists.",
+        param=param,
         code="invalid_type",
     )
 
 
 def _is_tokens(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(item) is int for item in value)
-
-
-def _decode(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        raise describe_validation(error) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"We could not parse the JSON body of your request: {error}") from None
-    except RecursionError:
-        raise BadRequest("The JSON body is nested too deeply.") from None
-
-
-def _refuse_unsupported(request: Any, unsupported: dict[str, tuple[Any, ...]]) -> None:
-    for field, unused in unsupported.items():
-        if getattr(request, field) not in unused:
-            raise BadRequest(f"'{field}' is not supported by this server.", param=field, code="unsupported_parameter")

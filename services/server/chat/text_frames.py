@@ -5,9 +5,10 @@ from typing import Any
 
 import msgspec
 
-from services.server.chat.frames import Envelope
+from services.server.chat.frames import Envelope, end_frames, error_frame
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, Position
+from services.server.errors import ServerError
 
 _json = msgspec.json.encode
 
@@ -25,6 +26,7 @@ class TextFrames:
     def __init__(self, envelope: Envelope, *, logprobs: int | None, with_usage: bool, echoes: list[str] | None) -> None:
         self._opening = b"data: " + _json(_head(envelope))[:-1]
         self._closing = b',"usage":null}\n\n' if with_usage else b"}\n\n"
+        self._with_usage = with_usage
         self._logprobs = logprobs
         self._echoes = echoes
         self._offsets: dict[int, int] = {}
@@ -50,9 +52,13 @@ class TextFrames:
             return b""
         return self._frame(delta.index, text, logprobs, delta.finish_reason)
 
-    def usage(self, usage: Usage) -> bytes:
-        """The last frame before ``DONE`` where the client asked for it."""
-        return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, _json(usage))
+    def end(self, usage: Usage) -> bytes:
+        """See ``ChatFrames.end``."""
+        return end_frames(self._opening, usage if self._with_usage else None)
+
+    def failed(self, error: ServerError) -> bytes:
+        """See ``ChatFrames.failed``."""
+        return error_frame(error)
 
     def _frame(self, index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None) -> bytes:
         choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
