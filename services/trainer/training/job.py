@@ -50,6 +50,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
 
     Attributes:
         loss: mean over the update's supervised tokens, in nats.
+        accuracy: share of those tokens that were the likeliest; None where the backend does not count them.
         tokens: seen since the run's first update began, padding not counted; those of earlier workers included.
         seconds: spent on updates since then; those of earlier workers included, the pauses between them not.
     """
@@ -61,6 +62,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     grad_norm: float
     tokens: int
     seconds: float
+    accuracy: float | None = None
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, tag="checkpoint"):
@@ -83,6 +85,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     Attributes:
         train_loss: mean over all updates of the run, in nats per supervised token.
         holdout_loss: after training; None without holdout rows.
+        holdout_accuracy: likewise, as ``Step.accuracy``.
         update_norm: Frobenius norm of all lora_B matrices, zero before the first update.
         tokens: of the whole run, as ``Step.tokens``.
         seconds: of the whole run, as ``Step.seconds``, and the holdout's.
@@ -96,6 +99,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
     tokens: int
     seconds: float
     backend: str
+    holdout_accuracy: float | None = None
 
 
 class Interrupted(msgspec.Struct, frozen=True, kw_only=True, tag="interrupted"):

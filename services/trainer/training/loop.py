@@ -21,8 +21,10 @@ from services.trainer.training.job import (
     TrainingFailed,
     TrainingJob,
 )
+from services.trainer.training.measure import Accuracy, measure_holdout
 
 _SECONDS = "run_seconds"  # beside each loss in the trainer's log, which checkpoints keep
+_ACCURACY = "mean_token_accuracy"  # TRL's name
 
 
 def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any, optimizer: str, backend: str) -> None:
@@ -63,17 +65,18 @@ def run_loop(job: TrainingJob, observer: Observer, *, model: Any, tokenizer: Any
         )
     if not math.isfinite(update_norm):
         raise TrainingFailed("the adapter holds NaN or infinity; lower recipe.learning_rate")
-    holdout_loss = None
+    holdout = None
     if job.holdout_rows is not None:
         observer.loading("holdout")
-        holdout_loss = _holdout_loss(trainer, Dataset.load_from_disk(str(job.holdout_rows)))
+        holdout = measure_holdout(trainer, Dataset.load_from_disk(str(job.holdout_rows)))
     observer.loading("writing the adapter")
     model.save_pretrained(job.adapter_folder)
     observer.emit(
         Finished(
             steps=trainer.state.global_step,
             train_loss=_mean_loss(trainer.state),
-            holdout_loss=holdout_loss,
+            holdout_loss=holdout.loss if holdout else None,
+            holdout_accuracy=holdout.accuracy if holdout else None,
             update_norm=update_norm,
             tokens=int(trainer.state.num_input_tokens_seen),
             seconds=watch.seconds,
@@ -121,11 +124,30 @@ def _configuration(job: TrainingJob, optimizer: str) -> SFTConfig:
 
 
 class _CpuTrainer(SFTTrainer):  # type: ignore[misc]  # TRL is not typed for mypy
-    """TRL 1.15 computes its loss in a Triton kernel only; on a CPU the loss is the model's own, normalised the same way."""
+    """TRL 1.15 computes loss and accuracy in a Triton kernel only; on a CPU both come of the model's own logits."""
 
-    def compute_loss(self, model: Any, inputs: Any, *rest: Any, **named: Any) -> Any:
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
+        self._accuracy = Accuracy()
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: Any,
+        return_outputs: bool = False,  # noqa: FBT001, FBT002 - transformers' signature
+        num_items_in_batch: Any = None,
+    ) -> Any:
         inputs["use_cache"] = False
-        return Trainer.compute_loss(self, model, inputs, *rest, **named)
+        loss, outputs = Trainer.compute_loss(
+            self, model, inputs, return_outputs=True, num_items_in_batch=num_items_in_batch
+        )
+        self._accuracy.add(outputs.logits.detach(), inputs["labels"])
+        return (loss, outputs) if return_outputs else loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and (share := self._accuracy.take()) is not None:
+            logs[_ACCURACY] = share
+        super().log(logs, start_time)
 
 
 class _NothingLeft(Exception):
@@ -167,6 +189,7 @@ class _Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not type
                 step=state.global_step,
                 of=state.max_steps,
                 loss=loss,
+                accuracy=float(logs[_ACCURACY]) if _ACCURACY in logs else None,
                 learning_rate=float(logs.get("learning_rate", 0.0)),
                 grad_norm=grad_norm,
                 tokens=int(state.num_input_tokens_seen),
@@ -198,29 +221,3 @@ def _update_norm(model: Any) -> float:
         parameter.detach().float().pow(2).sum() for name, parameter in model.named_parameters() if "lora_B" in name
     ]
     return float(torch.stack([square.cpu() for square in squares]).sum().sqrt())
-
-
-def _holdout_loss(trainer: Any, rows: Dataset) -> float:
-    """Mean loss per supervised token over the holdout, in nats: batches weighted by their tokens."""
-    model, collate = trainer.model, trainer.data_collator
-    was_training = model.training
-    model.eval()
-    total, tokens = 0.0, 0
-    size = trainer.args.per_device_eval_batch_size
-    with torch.no_grad():
-        for start in range(0, len(rows), size):
-            batch = {
-                key: value.to(model.device)
-                for key, value in collate([rows[index] for index in range(start, min(start + size, len(rows)))]).items()
-            }
-            labels = batch.pop("labels")
-            logits = model(**batch).logits[:, :-1].float()
-            targets = labels[:, 1:]
-            total += float(
-                torch.nn.functional.cross_entropy(
-                    logits.flatten(0, 1), targets.flatten(), ignore_index=-100, reduction="sum"
-                )
-            )
-            tokens += int((targets != -100).sum())  # noqa: PLR2004 - the label that is not learnt
-    model.train(was_training)
-    return total / max(tokens, 1)

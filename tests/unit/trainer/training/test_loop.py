@@ -6,6 +6,7 @@ from statistics import mean
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from services.trainer.training.job import Finished, Interrupted, MachineFailed
 from services.trainer.worker import ProcessWorker, Stop
@@ -97,3 +98,36 @@ def test_a_checkpoint_that_fills_the_disk_leaves_a_run_that_can_be_continued(run
     (checkpoint / "optimizer.pt").symlink_to("/dev/full")
     with pytest.raises(MachineFailed, match="a checkpoint cannot be written; check the data volume and its free space"):
         ProcessWorker(Stop(), tmp_path / "cache")(job, tmp_path, lambda _: None)
+
+
+def test_accuracy_is_the_share_of_learnt_tokens_that_the_model_would_have_chosen(runs: TinyRuns) -> None:
+    """Of a whole update, however it is split into passes; and of the holdout, whatever its batches hold."""
+    spoken = [half_right(runs, first, count) for first, count in ((3, 9), (5, 12), (8, 6), (4, 15))]
+    rows = write_rows(runs.root / "counted", [tokens for tokens, _ in spoken], learnt=[0, 1, 3])
+    learnt = [spoken[place] for place in (0, 1, 3)]
+    expected = sum(right for _, right in learnt) / sum(len(tokens) - 2 for tokens, _ in learnt)
+    assert 0.2 < expected < 0.9
+    for rows_per_pass in (1, 2, 4):
+        job = runs.job(
+            f"counted {rows_per_pass}",
+            rows=rows,
+            holdout=rows,
+            max_steps=1,
+            rows_per_step=4,
+            rows_per_pass=rows_per_pass,
+            learning_rate=1e-9,
+        )
+        watcher = runs.train(job)
+        assert watcher.steps[0].accuracy == pytest.approx(expected)
+        assert result(watcher).holdout_accuracy == pytest.approx(expected)
+
+
+def half_right(runs: TinyRuns, first: int, count: int) -> tuple[list[int], int]:
+    """A row whose answer is what the untrained model would say, but for every other token; and how many it would say."""
+    model = AutoModelForCausalLM.from_pretrained(runs.base)
+    tokens, right = [first, first + 1], 0
+    for place in range(count):
+        likeliest = int(model(input_ids=torch.tensor([tokens])).logits[0, -1].argmax())
+        tokens.append((likeliest + 1) % 256 if place % 2 else likeliest)
+        right += place % 2 == 0
+    return tokens, right
