@@ -1,5 +1,6 @@
 """Every move of an adapter's pointer, one JSON line each: who or what put which version in service, and on what verdict.
 
+Versions that their owner deleted have a line, too.
 registry/<adapter>/history.jsonl is only ever appended to, under the registry's lock.
 """
 
@@ -15,7 +16,7 @@ from services.registry.layout import Registry, check_adapter_name
 
 HISTORY = "history.jsonl"
 
-How = Literal["gate", "operator", "forced", "rollback", "canary", "canary ended"]
+How = Literal["gate", "operator", "forced", "rollback", "canary", "canary ended", "deleted"]
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +28,7 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
         before: in service until then.
         how: ``gate`` by its own verdict, ``operator`` by a promotion of a version that had passed, ``forced`` by a promotion
             of one that had not, ``rollback``; ``canary`` where only a share of the users got ``version`` instead of ``before``, and
-            ``canary ended`` where they came back.
+            ``canary ended`` where they came back; ``deleted`` where ``version`` is no more, which moves nothing.
         reasons: what spoke against a forced version.
     """
 

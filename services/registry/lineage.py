@@ -89,5 +89,7 @@ def _verdict(judged: dict[str, Any] | None) -> str:
 
 
 def _move(move: dict[str, Any]) -> str:
+    if move["how"] == "deleted":
+        return f"{move['moved']}: {move['version']} deleted"
     against = f", although {'; '.join(move['reasons'])}" if move["reasons"] else ""
     return f"{move['moved']}: {move['before'] or 'nothing'} to {move['version']}, by {move['how']}{against}"

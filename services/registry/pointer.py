@@ -64,6 +64,11 @@ def read_pointer(registry: Registry, adapter: str) -> Pointer | None:
         ) from error
 
 
+def encode_pointer(pointer: Pointer) -> bytes:
+    """The pointer's file."""
+    return msgspec.json.encode(pointer) + b"\n"
+
+
 def promote(
     registry: Registry, adapter: str, version: int, *, how: How = "operator", reasons: Sequence[str] = ()
 ) -> Pointer:
@@ -124,7 +129,7 @@ def move_pointer(registry: Registry, adapter: str, pointer: Pointer, move: Move)
     """
     file = registry.pointer_file(adapter)
     try:
-        replace_file(file, msgspec.json.encode(pointer) + b"\n")
+        replace_file(file, encode_pointer(pointer))
         append_move(registry, adapter, move)
     except OSError as error:
         raise RegistryError(f"{file}: cannot move to {model_name(adapter, move.version)}: {error.strerror}") from error

@@ -13,6 +13,7 @@ import msgspec
 from services.common.durable import PUBLIC_FILE, PUBLIC_FOLDER, sync_file, sync_folder, write_file
 from services.registry.check import ALLOWED_FILES, file_record
 from services.registry.errors import RegistryError
+from services.registry.history import read_history
 from services.registry.layout import MANIFEST, STAGING_PREFIX, Registry, check_adapter_name
 from services.registry.lock import registry_lock
 from services.registry.manifest import FORMAT, BaseReference, LoraFacts, Manifest, ProbePrompt, encode_manifest
@@ -113,9 +114,10 @@ def publish(registry: Registry, adapter: str, staged: Path, lineage: Lineage) ->
 
 
 def _next_version(registry: Registry, adapter: str) -> int:
-    """One more than any version seen: a deleted version's number is never used again while the pointer or a folder names it."""
+    """One more than any version that a folder, the pointer or the history names: a deleted version's number is never used again."""
     pointer = read_pointer(registry, adapter)
     seen = [int(entry.name) for entry in (registry.root / adapter).iterdir() if entry.name.isdigit()]
+    seen += [move.version for move in read_history(registry, adapter)]
     if pointer is not None:
         seen += [pointer.version, pointer.previous or 0]
     return max(seen, default=0) + 1

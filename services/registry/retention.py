@@ -36,13 +36,23 @@ def delete_old(registry: Registry, adapter: str, *, keep: int, in_use: Collectio
         versions = registry.versions(adapter)
         old = [version for version in versions[: -max(keep, 1)] if version not in held]
         for version in old:
-            folder = registry.folder(adapter, version)
-            try:
-                # Out of sight at once, then deleted; a kill in between leaves what the next publish removes.
-                doomed = folder.with_name(f"{STAGING_PREFIX}gone-{version}-{secrets.token_hex(4)}")
-                folder.rename(doomed)
-                sync_folder(doomed.parent)
-                shutil.rmtree(doomed)
-            except OSError as error:
-                raise RegistryError(f"{folder}: cannot be deleted: {error.strerror}; check the volume") from error
+            remove_version(registry, adapter, version)
         return old
+
+
+def remove_version(registry: Registry, adapter: str, version: int) -> None:
+    """Delete a version's folder: out of sight at once, then off the disk; a kill in between leaves what the next publish removes.
+
+    The caller holds the registry's lock.
+
+    Raises:
+        RegistryError: the volume cannot be written.
+    """
+    folder = registry.folder(adapter, version)
+    try:
+        doomed = folder.with_name(f"{STAGING_PREFIX}gone-{version}-{secrets.token_hex(4)}")
+        folder.rename(doomed)
+        sync_folder(doomed.parent)
+        shutil.rmtree(doomed)
+    except OSError as error:
+        raise RegistryError(f"{folder}: cannot be deleted: {error.strerror}; check the volume") from error
