@@ -37,6 +37,16 @@ class DataPaths:
         return self.root / "registry"
 
     @property
+    def jobs_database(self) -> Path:
+        """The job queue, between server and trainer."""
+        return self.root / "jobs" / "jobs.sqlite"
+
+    @property
+    def job_files(self) -> Path:
+        """Uploaded rows and jobs' results."""
+        return self.root / "jobs" / "files"
+
+    @property
     def keys(self) -> Path:
         """The API keys' hashes."""
         return self.root / "keys"
