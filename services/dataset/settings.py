@@ -23,3 +23,16 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_too_long_share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1024)]
     loss: Literal["assistant", "all"]
+
+
+class LengthSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the table ``recipe`` what decides about rows; the rest is the trainer's."""
+
+    max_length: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class CheckSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Of ``config/training.toml`` what decides about rows."""
+
+    data: DataSettings
+    recipe: LengthSettings

@@ -10,6 +10,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from services.jobs.errors import DatabaseUnusable
 from services.registry.errors import RegistryError
@@ -22,7 +23,7 @@ _BUSY_MILLISECONDS = 10_000
 
 
 class Database:
-    """The open database; safe to use from several threads.
+    """The database, ready to use; safe to use from several threads, and with nothing to close.
 
     Args:
         file: the SQLite file; its folder is made where missing.
@@ -67,10 +68,6 @@ class Database:
                 raise
             connection.exec_driver_sql("COMMIT")
 
-    def close(self) -> None:
-        """Close every connection."""
-        self._engine.dispose()
-
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
@@ -81,7 +78,8 @@ class Database:
 
 def _engine(file: Path) -> Engine:
     # Transactions are begun by hand: sqlite3's own way would take the write lock only at the first write.
-    engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT")
+    # Connections are not kept: they are few and cheap, and a forked process must not share one.
+    engine = create_engine(f"sqlite:///{file}", isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:

@@ -1,9 +1,10 @@
 """Models that are to go: written down by the server, which hides them at once; carried out by the worker."""
 
 import time
+from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import insert, select, update
 
 from services.jobs.database import Database
 from services.jobs.tables import deletions, jobs
@@ -27,6 +28,11 @@ class Deletion(msgspec.Struct, frozen=True, kw_only=True):
         return version <= self.newest if self.version is None else version == self.version
 
 
+def is_deleted(every: Iterable[Deletion], adapter: str, version: int) -> bool:
+    """Whether a version is gone by one of these deletions."""
+    return any(deletion.adapter == adapter and deletion.covers(version) for deletion in every)
+
+
 class Deletions:
     """The deletions of one database.
 
@@ -37,14 +43,13 @@ class Deletions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, adapter: str, version: int | None, *, newest: int, owner: str) -> None:
+    def add(self, adapter: str, version: int | None, *, newest: int, owner: str) -> Deletion:
         """Ask for a model to go."""
+        what = {"adapter": adapter, "version": version, "newest": newest}
         with self._database.writing() as connection:
-            connection.execute(
-                insert(deletions).values(
-                    adapter=adapter, version=version, newest=newest, owner=owner, created_at=int(time.time())
-                )
-            )
+            adding = insert(deletions).values(**what, owner=owner, created_at=int(time.time()))
+            number = connection.execute(adding.returning(deletions.c.number)).scalar_one()
+        return Deletion(number=number, adapter=adapter, version=version, newest=newest)
 
     def all(self, *, pending: bool = False) -> list[Deletion]:
         """Every deletion, or those that are not carried out yet."""
@@ -68,6 +73,6 @@ class Deletions:
         """Who had versions of an adapter made through the queue, or this one; for the question of who owns them."""
         query = select(jobs.c.owner).where(jobs.c.adapter == adapter, jobs.c.version.is_not(None))
         if version is not None:
-            query = query.where(or_(jobs.c.version == version))
+            query = query.where(jobs.c.version == version)
         with self._database.reading() as connection:
             return set(connection.execute(query).scalars())

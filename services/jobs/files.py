@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import shutil
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -41,13 +42,13 @@ class FileStore:
             raise DatabaseUnusable(f"{folder}: {error.strerror}; check the volume and its owner") from error
 
     def scratch(self) -> Path:
-        """A new name in the store's folder, for a content that is about to be added."""
+        """A new name in the store's folder, for a content that is about to be added, or a folder to put it together in."""
         return self._folder / f"{secrets.token_hex(12)}{_PARTIAL}"
 
     def add(
         self, content: Path, *, filename: str, purpose: Purpose, owner: str, expires_after: int | None = None
     ) -> StoredFile:
-        """Take a content in: it is moved from ``content``, a path that ``scratch`` gave.
+        """Take a content in: it is moved from ``content``, which lies at or below a path that ``scratch`` gave.
 
         Args:
             content: complete; it is made durable here.
@@ -157,7 +158,11 @@ class FileStore:
             named = set(connection.execute(select(files.c.id)).scalars())
         for path in self._folder.iterdir():
             with contextlib.suppress(FileNotFoundError):
-                if path.name not in named and time.time() - path.stat().st_mtime > older_than:
+                if path.name in named or time.time() - path.stat().st_mtime <= older_than:
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
                     path.unlink()
 
 

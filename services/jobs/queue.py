@@ -95,6 +95,7 @@ class Queue:
         *,
         adapters: set[str] | None = None,
         metadata: dict[str, str] | None = None,
+        without_metadata: bool = False,
         after: str | None = None,
         limit: int = 20,
     ) -> Page:
@@ -103,6 +104,7 @@ class Queue:
         Args:
             adapters: those that train one of these; None for all.
             metadata: pairs that a job's metadata must have.
+            without_metadata: only jobs that have none.
             after: the id of the last job of the page before.
             limit: at most so many.
 
@@ -114,6 +116,8 @@ class Queue:
             query = query.where(jobs.c.adapter.in_(adapters))
         for name, value in (metadata or {}).items():
             query = query.where(jobs.c.asked["metadata"][name].as_string() == value)
+        if without_metadata:
+            query = query.where(jobs.c.asked["metadata"].as_string().is_(None))
         with self._database.reading() as connection:
             found = page_of(connection, query, jobs, after=after, limit=limit, ascending=False)
         if found is None:

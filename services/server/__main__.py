@@ -12,6 +12,7 @@ from services.base_model.identity import BaseSettings, read_base_model
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
+from services.jobs.settings import JobDefaults
 from services.server.errors import StartRefused
 from services.server.keys import ALL_MODELS, KeyFile, KeysError
 from services.server.settings import ServerSettings
@@ -74,7 +75,13 @@ def _serve(parsed: argparse.Namespace) -> int:
     configure_logs(level=settings.server.log_level, as_json=parsed.json_logs)
     paths = DataPaths.from_environment()
     base = read_base_model(paths.models, load("base", BaseSettings).base_model)
-    plan = Plan(settings=settings, paths=paths, base=base, start_engine=vllm_starter(settings, paths, base))
+    plan = Plan(
+        settings=settings,
+        paths=paths,
+        base=base,
+        defaults=load("training", JobDefaults),
+        start_engine=vllm_starter(settings, paths, base),
+    )
     return int(uvloop.run(serve(plan)))
 
 

@@ -100,6 +100,38 @@ class ModelNotFound(ServerError):
     code = "model_not_found"
 
 
+class FileNotFound(ServerError):
+    """No such file, or another caller's; OpenAI gives it no code."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = None
+
+
+class JobNotFound(ServerError):
+    """No such fine-tuning job, or not this caller's."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "fine_tune_not_found"
+
+
+class NotOwner(ServerError):
+    """Only who had a model made may delete it."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_permissions"
+
+
+class Conflict(ServerError):
+    """It cannot be done as things stand now."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
+
+
 class RouteNotFound(ServerError):
     """No such route."""
 

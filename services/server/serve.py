@@ -12,10 +12,15 @@ import structlog
 
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
+from services.jobs.database import Database
+from services.jobs.errors import DatabaseUnusable
+from services.jobs.files import FileStore
+from services.jobs.settings import JobDefaults
 from services.registry.check import Expectation
 from services.registry.layout import Registry
 from services.server.adapters.probe import Prober
 from services.server.adapters.reconcile import Reconciler
+from services.server.adapters.view import RegistryView
 from services.server.adapters.watch import RegistryWatch
 from services.server.app import create_app
 from services.server.auth import Doorkeeper, is_loopback
@@ -30,6 +35,7 @@ from services.server.lifecycle import Phase
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
 from services.server.traces import trace_of
+from services.server.tuning.house import Tuning
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +43,7 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 _HEALTH_SECONDS = 0.25
 _FIRST_PROMPT = [0]
+_LEFTOVER_SECONDS = 3600.0  # what nobody wrote to for so long is left of an upload that a killed server took
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -45,12 +52,14 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What one process serves.
 
     Attributes:
+        defaults: of a fine-tuning job that says nothing else.
         start_engine: makes the engine; ``vllm_starter`` in production.
     """
 
     settings: ServerSettings
     paths: DataPaths
     base: BaseModel
+    defaults: JobDefaults
     start_engine: StartEngine
 
 
@@ -76,8 +85,8 @@ async def serve(plan: Plan) -> int:
         the process's exit code: 0 after a signal, 1 after a failure.
 
     Raises:
-        StartRefused: there are no keys and the address is not loopback, the keys cannot be read, or the port or the private
-            socket is not to be had.
+        StartRefused: there are no keys and the address is not loopback, keys or job queue cannot be read, or the port or the
+            private socket is not to be had.
     """
     settings = plan.settings
     for chatty in ("uvicorn.error", "watchfiles.main"):
@@ -131,15 +140,22 @@ def build_services(plan: Plan) -> Services:
         )
     if not any_key:
         log.warning("no API key was made: everyone who reaches the port may use the server", host=settings.server.host)
+    try:
+        database = Database(plan.paths.jobs_database)
+        files = FileStore(database, plan.paths.job_files)
+        files.sweep(_LEFTOVER_SECONDS)
+        tuning = Tuning(database, files, plan.defaults)
+    except DatabaseUnusable as error:
+        raise StartRefused(str(error)) from error
     return Services(
         base=plan.base.name,
         fingerprint=plan.base.fingerprint,
-        started=int(time.time()),
         limits=settings.limits,
         doorkeeper=Doorkeeper(keys),
         capacity=settings.engine.max_num_seqs + settings.limits.max_waiting,
         canary=settings.canary,
         trips=plan.paths.canary_trips,
+        tuning=tuning,
     )
 
 
@@ -185,7 +201,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
         renderer=Renderer(engine),
         rules=SamplingRules(settings.limits, engine.default_sampling, engine.vocabulary),
         reconciler=Reconciler(
-            Registry(plan.paths.registry),
+            RegistryView(Registry(plan.paths.registry), services.tuning.deletions.all),
             engine,
             services.catalogue,
             prober,

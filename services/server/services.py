@@ -1,5 +1,7 @@
 """What handlers need, in one object that the process builds and the app holds."""
 
+import time
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +17,9 @@ from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
 from services.server.metrics import Metrics
 from services.server.settings import CanarySettings, Limits
+from services.server.tuning.checking import check_rows
+from services.server.tuning.house import Tuning
+from services.server.tuning.uploads import Uploads
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -32,10 +37,13 @@ class Services:
     Args:
         base: the base model's name.
         fingerprint: of the base model, for ``system_fingerprint``.
-        started: seconds since 1970, the base's ``created`` in the models list.
         capacity: answers that run and wait together.
         canary: when one ends by itself.
         trips: the file that remembers those that did.
+        tuning: the job queue and its files.
+
+    Attributes:
+        started: seconds since 1970, the base's ``created`` in the models list.
     """
 
     def __init__(
@@ -43,15 +51,15 @@ class Services:
         *,
         base: str,
         fingerprint: str,
-        started: int,
         limits: Limits,
         doorkeeper: Doorkeeper,
         capacity: int,
         canary: CanarySettings,
         trips: Path,
+        tuning: Tuning,
     ) -> None:
         self.fingerprint = f"fp_{fingerprint[:12]}"
-        self.started = started
+        self.started = int(time.time())
         self.limits = limits
         self.doorkeeper = doorkeeper
         self.catalogue = Catalogue(base)
@@ -59,6 +67,8 @@ class Services:
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.canaries = Canaries(canary, self.catalogue, self.metrics, trips)
+        self.tuning = tuning
+        self.uploads = Uploads(tuning.files, limits, partial(check_rows, seconds=limits.check_seconds))
         self.model: Model | None = None
 
     def serving(self) -> Model:

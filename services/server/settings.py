@@ -74,6 +74,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tools: Positive
     max_schema_bytes: Positive
     max_schema_depth: Positive
+    max_file_bytes: Positive
+    max_uploads: Positive
+    check_seconds: Seconds
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

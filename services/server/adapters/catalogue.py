@@ -2,6 +2,7 @@
 
 import msgspec
 
+from services.jobs.deletions import Deletion, is_deleted
 from services.registry.layout import model_name, split_model_name
 from services.server.adapters.running_canary import RunningCanary
 from services.server.adapters.version import Version
@@ -29,6 +30,7 @@ class Entry:
         refused: versions that were refused, by number.
         problem: what is wrong with the adapter as a whole, such as an unreadable pointer.
         canary: what some users get instead of ``serving``.
+        published: every version in the registry, oldest first.
     """
 
     def __init__(self, name: str) -> None:
@@ -40,6 +42,7 @@ class Entry:
         self.refused: dict[int, Refusal] = {}
         self.problem: str | None = None
         self.canary: RunningCanary | None = None
+        self.published: list[int] = []
 
 
 class Lease:
@@ -72,11 +75,15 @@ class Catalogue:
 
     Args:
         base: the name that apps call the base model by.
+
+    Attributes:
+        deleted: models that are offered no more, whatever is still loaded of them.
     """
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.entries: dict[str, Entry] = {}
+        self.deleted: list[Deletion] = []
 
     def lease(self, model: str, identity: str = "") -> Lease:
         """Hold the version that ``model`` means now: the base, an alias, or a pinned ``adapter@version``.
@@ -93,7 +100,12 @@ class Catalogue:
             return Lease(self.base, None)
         version = self._version(model)
         entry = self.entries.get(model)  # an alias: a pinned name gets what it names, and has no entry
-        if entry is not None and entry.canary is not None and entry.canary.takes(identity):
+        if (
+            entry is not None
+            and entry.canary is not None
+            and not self.is_deleted(entry.name, entry.canary.version.number)
+            and entry.canary.takes(identity)
+        ):
             version = entry.canary.version
         version.leases += 1
         return Lease(version.handle.name, version, by_alias=entry is not None)
@@ -102,10 +114,28 @@ class Catalogue:
         """Every name that ``lease`` takes now."""
         names = [self.base]
         for entry in sorted(self.entries.values(), key=lambda entry: entry.name):
-            if entry.serving is not None:
+            if entry.serving is not None and not self.is_deleted(entry.name, entry.serving.number):
                 names.append(entry.name)
-            names += [model_name(entry.name, number) for number in sorted(entry.loaded)]
+            offered = [number for number in sorted(entry.loaded) if not self.is_deleted(entry.name, number)]
+            names += [model_name(entry.name, number) for number in offered]
         return names
+
+    def entry(self, model: str) -> Entry:
+        """The adapter of an alias or a pinned name that is in the registry, loaded or not.
+
+        Raises:
+            ModelNotFound: it is not, or is deleted.
+        """
+        name, number = split_model_name(model)
+        entry = self.entries.get(name)
+        left = [] if entry is None else [other for other in entry.published if not self.is_deleted(name, other)]
+        if entry is None or not left or (number is not None and number not in left):
+            raise _not_found(model)
+        return entry
+
+    def is_deleted(self, adapter: str, version: int) -> bool:
+        """Whether a version was deleted, alone or with its adapter."""
+        return is_deleted(self.deleted, adapter, version)
 
     def find(self, model: str) -> Version | None:
         """The version that ``model`` means now, without a lease; None for the base.
@@ -122,9 +152,11 @@ class Catalogue:
         if entry is None:
             raise _not_found(model)
         if number is not None:
-            if number not in entry.loaded:
+            if number not in entry.loaded or self.is_deleted(name, number):
                 raise _not_found(model)
             return entry.loaded[number]
+        if entry.serving is not None and self.is_deleted(name, entry.serving.number):
+            raise _not_found(model)
         if entry.serving is None:
             if entry.wanted is None and entry.problem is None:
                 raise _not_found(model)  # published, but never promoted

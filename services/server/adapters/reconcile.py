@@ -11,15 +11,17 @@ from typing import Any
 
 import structlog
 
+from services.jobs.errors import JobsError
 from services.registry.check import Expectation, check_version
 from services.registry.errors import RegistryError
-from services.registry.layout import Registry, model_name
+from services.registry.layout import model_name
 from services.registry.manifest import Manifest
-from services.registry.pointer import Canary, Pointer, read_pointer
+from services.registry.pointer import Canary
 from services.server.adapters.canary import Canaries
 from services.server.adapters.catalogue import Catalogue, Entry, Refusal
 from services.server.adapters.probe import Prober, ProbeRefused
 from services.server.adapters.version import Version
+from services.server.adapters.view import RegistryView
 from services.server.engine.protocol import Engine, EngineAdapter, EngineDead, EngineError
 from services.server.metrics import Metrics
 
@@ -27,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Keeps ``catalogue`` and ``engine`` in line with ``registry``. One ``reconcile`` runs at a time.
+    """Keeps ``catalogue`` and ``engine`` in line with the registry in ``view``. One ``reconcile`` runs at a time.
 
     Args:
         expectation: what a version must have been made for.
@@ -37,7 +39,7 @@ class Reconciler:
 
     def __init__(
         self,
-        registry: Registry,
+        view: RegistryView,
         engine: Engine,
         catalogue: Catalogue,
         prober: Prober,
@@ -47,7 +49,7 @@ class Reconciler:
         expectation: Expectation,
         capacity: int,
     ) -> None:
-        self._registry = registry
+        self._view = view
         self._engine = engine
         self._catalogue = catalogue
         self._prober = prober
@@ -81,22 +83,26 @@ class Reconciler:
     async def _plan(self) -> list[tuple[Entry, int]] | None:
         """What should be loaded, most important first; None where the registry cannot be read and all stays as it is."""
         try:
-            seen = await asyncio.to_thread(_look, self._registry)
-        except RegistryError as error:
+            seen = await asyncio.to_thread(self._view.look)
+        except (RegistryError, JobsError) as error:
             self._note_problem(str(error))
             return None
-        if not seen and self._catalogue.entries:
+        self._catalogue.deleted = seen.deleted
+        if not seen.adapters and self._catalogue.entries:
             # A volume that lost every adapter at once was unmounted; what is loaded keeps serving.
-            self._note_problem(f"{self._registry.root}: holds no adapter any more; check the volume")
+            self._note_problem(f"{self._view.registry.root}: holds no adapter any more; check the volume")
             return None
         self._note_problem(None)
         currents, canaries, candidates, previous = [], [], [], []
-        for name, (pointer, versions, problem) in seen.items():
-            entry = self._catalogue.entries.setdefault(name, Entry(name))
-            entry.problem = problem
-            if problem is not None:
+        for name, adapter in seen.adapters.items():
+            entry, pointer = self._catalogue.entries.setdefault(name, Entry(name)), adapter.pointer
+            entry.problem = adapter.problem
+            if entry.serving is not None and self._catalogue.is_deleted(name, entry.serving.number):
+                entry.serving = entry.canary = None  # whoever began with it goes on until the end
+            if adapter.problem is not None:
                 currents += [(entry, number) for number in entry.loaded]
                 continue
+            entry.published = adapter.versions
             entry.wanted, entry.fallback = (pointer.version, pointer.previous) if pointer else (None, None)
             canary = self._wanted_canaries[name] = pointer.canary if pointer else None
             self._canaries.route(entry, canary)  # one that is over ends before its version is unloaded
@@ -106,8 +112,8 @@ class Reconciler:
                 previous += [(entry, pointer.previous)] if pointer.previous else []
             if entry.serving is not None:
                 previous.append((entry, entry.serving.number))
-            candidates += [(entry, number) for number in versions[-1:]]
-        for name in set(self._catalogue.entries) - set(seen):
+            candidates += [(entry, number) for number in adapter.versions[-1:]]
+        for name in set(self._catalogue.entries) - set(seen.adapters):
             entry = self._catalogue.entries[name]
             entry.problem = "its folder is gone from the registry; what is loaded keeps serving"
             currents += [(entry, number) for number in entry.loaded]
@@ -116,7 +122,7 @@ class Reconciler:
     async def _load(self, entry: Entry, number: int) -> None:
         """Check, load and probe one version; on any refusal remember why and leave everything else as it is."""
         name = model_name(entry.name, number)
-        folder = self._registry.folder(entry.name, number)
+        folder = self._view.registry.folder(entry.name, number)
         signature = await asyncio.to_thread(_signature, folder)
         known = entry.refused.get(number)
         if known is not None and known.signature == signature:
@@ -127,7 +133,9 @@ class Reconciler:
             )
             return
         try:
-            manifest = await asyncio.to_thread(check_version, self._registry, entry.name, number, self._expectation)
+            manifest = await asyncio.to_thread(
+                check_version, self._view.registry, entry.name, number, self._expectation
+            )
             version = await self._load_and_probe(
                 manifest, EngineAdapter(name=name, engine_id=next(self._ids), path=folder)
             )
@@ -213,20 +221,6 @@ class Reconciler:
         if problem is not None and problem != self.problem:
             log.error("registry cannot be read", reason=problem)
         self.problem = problem
-
-
-_Seen = tuple[Pointer | None, list[int], str | None]
-
-
-def _look(registry: Registry) -> dict[str, _Seen]:
-    """Pointer and versions of every adapter, read from disk."""
-    seen: dict[str, _Seen] = {}
-    for name in registry.adapters():
-        try:
-            seen[name] = (read_pointer(registry, name), registry.versions(name), None)
-        except RegistryError as error:
-            seen[name] = (None, [], str(error))
-    return seen
 
 
 def _signature(folder: Any) -> Iterable[object]:

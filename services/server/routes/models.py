@@ -1,9 +1,9 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``: the base, each adapter's alias, and every version that is loaded."""
+"""``/v1/models``: the base, each adapter's alias, and every version that is loaded."""
 
 from datetime import datetime
 
 import msgspec
-from litestar import get
+from litestar import delete, get
 from litestar.datastructures import State
 from litestar.params import FromPath
 
@@ -12,6 +12,8 @@ from services.server.auth import authorize_model, require_key
 from services.server.keys import Key
 from services.server.requests import ServerRequest
 from services.server.services import Services
+from services.server.tuning.removal import remove_model
+from services.server.tuning.views import Deleted
 
 
 class ModelCard(msgspec.Struct, frozen=True):
@@ -54,6 +56,15 @@ async def get_model(request: ServerRequest, state: State, model: FromPath[str]) 
     services.serving()
     authorize_model(request.scope["state"]["key"], model)
     return _card(services, model)
+
+
+@delete("/v1/models/{model:str}", guards=[require_key], status_code=200)
+async def delete_model(request: ServerRequest, state: State, model: FromPath[str]) -> Deleted:
+    """Serve a version, or an adapter with all its versions, no more; its files go as soon as the trainer is idle."""
+    services: Services = state.services
+    services.serving()
+    await remove_model(services.catalogue, services.tuning.deletions, request.scope["state"]["key"], model)
+    return Deleted(id=model, object="model")
 
 
 def _card(services: Services, name: str) -> ModelCard:

@@ -1,6 +1,5 @@
 """Fixtures of the job queue's tests."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,9 @@ from services.jobs.work import Work
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(tmp_path: Path) -> Database:
     """An empty database on a real file."""
-    database = Database(tmp_path / "jobs" / "jobs.sqlite")
-    yield database
-    database.close()
+    return Database(tmp_path / "jobs" / "jobs.sqlite")
 
 
 @pytest.fixture

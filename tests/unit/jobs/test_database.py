@@ -44,7 +44,6 @@ def test_processes_that_begin_together_share_one_database(tmp_path: Path) -> Non
     with database.reading() as connection:
         assert connection.execute(select(func.count()).select_from(jobs)).scalar() == 60
         assert connection.execute(select(func.count()).select_from(events)).scalar() == 60
-    database.close()
 
 
 def test_failed_transaction_leaves_nothing(database: Database) -> None:

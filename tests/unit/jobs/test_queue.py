@@ -195,7 +195,6 @@ class Machine(RuleBasedStateMachine):
         """Close what was opened."""
         if hasattr(self, "hold"):
             self.hold.__exit__(None, None, None)
-            self.database.close()
             self._folder.cleanup()
 
     @property

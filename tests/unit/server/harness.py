@@ -9,6 +9,7 @@ import msgspec
 
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
+from services.jobs.settings import DefaultAdapter, DefaultRecipe, JobDefaults
 from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
 from services.registry.publish import Lineage, publish, staging
@@ -60,6 +61,9 @@ def settings(**changes: Any) -> ServerSettings:
             max_tools=3,
             max_schema_bytes=400,
             max_schema_depth=6,
+            max_file_bytes=20_000,
+            max_uploads=1,
+            check_seconds=30.0,
         ),
     }
     for name, value in changes.items():
@@ -83,7 +87,13 @@ def plan(root: Path, engine: Engine, **changes: Any) -> Plan:
         chat_template_sha256=TEMPLATE,
         files={},
     )
-    return Plan(settings=settings(**changes), paths=DataPaths(root), base=base, start_engine=start)
+    return Plan(
+        settings=settings(**changes),
+        paths=DataPaths(root),
+        base=base,
+        defaults=JobDefaults(adapter=DefaultAdapter(name="assistant"), recipe=DefaultRecipe(seed=7)),
+        start_engine=start,
+    )
 
 
 class Server:

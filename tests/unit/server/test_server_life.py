@@ -7,6 +7,7 @@ import socket
 from pathlib import Path
 
 import httpx
+import msgspec
 import openai
 import pytest
 
@@ -15,7 +16,7 @@ from services.registry.layout import Registry
 from services.registry.pointer import promote
 from services.server.engine.protocol import Engine, EngineError
 from services.server.errors import StartRefused
-from services.server.serve import Plan, serve
+from services.server.serve import serve
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask
 from tests.unit.server.fakes import BASE, FakeEngine
@@ -103,7 +104,7 @@ async def test_engine_that_does_not_start_ends_the_process(tmp_path: Path) -> No
         raise EngineError("out of memory")
 
     made = plan(tmp_path, FakeEngine(), port=free_port())
-    task = asyncio.create_task(serve(Plan(settings=made.settings, paths=made.paths, base=made.base, start_engine=fail)))
+    task = asyncio.create_task(serve(msgspec.structs.replace(made, start_engine=fail)))
     async with httpx.AsyncClient() as http:
         url = f"http://127.0.0.1:{made.settings.server.port}"
         await asyncio.sleep(0.1)
