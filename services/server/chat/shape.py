@@ -144,12 +144,20 @@ def _fit(schemas: list[Any], where: str, limits: Limits) -> None:
             param=where,
             code="invalid_value",
         )
-    if _depth(schemas) > limits.max_schema_depth + 2:  # the list around them, and the format's own object
+    if _deeper(schemas, limits.max_schema_depth + 2):  # the list around them, and the format's own object
         raise BadRequest(
             f"Invalid '{where}': nested deeper than {limits.max_schema_depth}.", param=where, code="invalid_value"
         )
 
 
-def _depth(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + max(map(_depth, inner), default=0)
+def _deeper(value: Any, most: int) -> bool:
+    """Whether objects and arrays lie within each other more than ``most`` deep."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return any(isinstance(left, dict | list) for left in level)

@@ -150,7 +150,10 @@ async def test_format_binds_the_engine(server: Server, asked: dict[str, Any], bo
 
 
 def _deep(levels: int) -> dict[str, Any]:
-    return {"type": "array", "items": _deep(levels - 1)} if levels else {}
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"i": schema}
+    return schema
 
 
 REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
@@ -186,10 +189,11 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
         "invalid_value",
     ),
     (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "A", "schema": _deep(9)}}},
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "A", "schema": _deep(7)}}},
         "response_format.json_schema.schema",
         "invalid_value",
     ),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": _deep(60)}}]}, "tools", "invalid_value"),
     ({"reasoning_effort": "enormous"}, "reasoning_effort", "invalid_value"),
 ]
 
