@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from services.common.consoles import unbroken
 from services.common.paths import DataPaths
 from services.registry.canary import begin_canary, end_canary
 from services.registry.check import verify_version
@@ -80,7 +81,7 @@ def _versions(registry: Registry, options: argparse.Namespace) -> int:
     table = Table(*columns, box=None)
     for row in rows:
         table.add_row(*(str(row[column]) for column in columns))
-    Console().print(table)
+    unbroken(Console()).print(table)
     return 0
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from services.base_model.errors import BaseModelError
 from services.base_model.identity import BaseSettings, read_base_model
+from services.common.consoles import unbroken
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
@@ -90,7 +91,7 @@ def _status(parsed: argparse.Namespace) -> int:
     if parsed.json:
         print(msgspec.json.encode(readiness).decode())
     else:
-        show(readiness, Console())
+        show(readiness, unbroken(Console()))
     return 0 if ready else 1
 
 
