@@ -6,7 +6,7 @@ stream.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
@@ -30,6 +30,7 @@ EVENT_HEADERS = [
 ]
 
 Deltas = AsyncGenerator[list[Delta], None]
+Rename = Callable[[ServerError], ServerError]
 
 
 class Frames(Protocol):
@@ -64,11 +65,13 @@ class Answer:
     Args:
         generation: open.
         deltas: of the generation, not begun yet.
+        rename: puts an error into the terms of the API that was asked, where these are not chat's.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas) -> None:
+    def __init__(self, generation: Generation, deltas: Deltas, rename: Rename | None = None) -> None:
         self._generation = generation
         self._deltas = deltas
+        self._rename = rename
         self._started = False
 
     async def _run(self, send: Send) -> None:
@@ -114,7 +117,7 @@ class Answer:
             self._generation.outcome = "client_gone"  # it failed on a closed connection
             return
         else:
-            error = translate(cause)
+            error = translate(cause) if self._rename is None else self._rename(translate(cause))
             if error.status >= SERVER_FAULT:
                 log.error("request failed", cause=type(cause).__name__, trace=trace_of(cause))
         self._generation.outcome = error.code or "bad_request"
@@ -131,8 +134,8 @@ class StreamedAnswer(Answer):
         frames: makes the events.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames) -> None:
-        super().__init__(generation, deltas)
+    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames, rename: Rename | None = None) -> None:
+        super().__init__(generation, deltas, rename)
         self._frames = frames
 
     async def _run(self, send: Send) -> None:
@@ -161,8 +164,8 @@ class PlainAnswer(Answer):
         whole: collects it.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, whole: Whole) -> None:
-        super().__init__(generation, deltas)
+    def __init__(self, generation: Generation, deltas: Deltas, whole: Whole, rename: Rename | None = None) -> None:
+        super().__init__(generation, deltas, rename)
         self._whole = whole
 
     async def _run(self, send: Send) -> None:

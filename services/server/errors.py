@@ -132,6 +132,14 @@ class Conflict(ServerError):
     code = "conflict"
 
 
+class ResponseNotFound(ServerError):
+    """No answer is kept, so that none is found."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "response_not_found"
+
+
 class RouteNotFound(ServerError):
     """No such route."""
 

@@ -92,7 +92,7 @@ async def prepare_chat(
             code="invalid_value",
         )
     generation = _begin(request, services, model, asked, route=route, prompts=1)
-    with _ended_by_error(generation):
+    with ended_by_error(generation):
         shape = shape_of(asked, services.limits, model.renderer.options(asked.reasoning_effort))
         prompt = await model.renderer.chat(asked.messages, shape.tools, shape.template_options)
         sampling = model.rules.for_chat(asked, shape, room=model.engine.max_model_len - len(prompt))
@@ -115,7 +115,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
     given = prompts_of(asked.prompt, most=services.limits.max_prompts)
     with_usage = _with_usage(asked)
     generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
-    with _ended_by_error(generation):
+    with ended_by_error(generation):
         prompts = [await model.renderer.text(prompt) for prompt in given]
         sampling = model.rules.for_completion(asked, room=model.engine.max_model_len - max(map(len, prompts)))
         echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
@@ -131,7 +131,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
 
 
 @contextmanager
-def _ended_by_error(generation: Generation) -> Iterator[None]:
+def ended_by_error(generation: Generation) -> Iterator[None]:
     """Close the generation where its request turns out to be wrong; without an error ``Answer`` closes it."""
     try:
         yield

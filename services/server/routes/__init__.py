@@ -2,6 +2,7 @@
 
 from services.server.routes.chat import chat_completions
 from services.server.routes.completions import completions
+from services.server.routes.embeddings import embeddings
 from services.server.routes.files import delete_file, get_file, get_file_content, list_files, upload_file
 from services.server.routes.fine_tuning import (
     cancel_job,
@@ -16,10 +17,15 @@ from services.server.routes.fine_tuning import (
 from services.server.routes.health import livez, readyz
 from services.server.routes.metrics import metrics
 from services.server.routes.models import delete_model, get_model, list_models
+from services.server.routes.responses import create_response, delete_response, get_response
 
 ROUTES = (
     chat_completions,
     completions,
+    create_response,
+    get_response,
+    delete_response,
+    embeddings,
     list_models,
     get_model,
     livez,

@@ -62,6 +62,7 @@ class FakeEngine:
         broken: name of an adapter -> what loading it raises.
         inert: names of adapters that change nothing.
         failing: names of adapters on which every request fails.
+        refuse: what every request is refused with; ``refuse_param`` is the field it is about.
         endless: names of adapters whose answers run into their limit.
         script: deltas to yield in place of words, each a batch of its own.
         prompts: every prompt generated from.
@@ -81,6 +82,7 @@ class FakeEngine:
         self.script: list[Delta] | None = None
         self.dead: str | None = None
         self.refuse: str | None = None
+        self.refuse_param: str | None = None
         self.broken: dict[str, str] = {}
         self.inert: set[str] = set()
         self.failing: set[str] = set()
@@ -98,7 +100,7 @@ class FakeEngine:
         self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
     ) -> AsyncGenerator[list[Delta], None]:
         if self.refuse is not None:
-            raise RequestRefused(self.refuse)
+            raise RequestRefused(self.refuse, param=self.refuse_param)
         assert adapter is None or self.loaded[adapter.engine_id] == adapter, (
             "generation on a version that is not loaded"
         )
