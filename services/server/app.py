@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import msgspec
 import structlog
 from litestar import Litestar, Request, Response
 from litestar.datastructures import State
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
 from services.server.errors import (
@@ -20,6 +21,7 @@ from services.server.errors import (
     unexpected,
 )
 from services.server.headers import AnswerHeaders
+from services.server.openapi.document import document
 from services.server.routes import ROUTES
 from services.server.services import Services
 from services.server.traces import trace_of
@@ -34,10 +36,11 @@ def create_app(services: Services) -> ASGIApp:
         state=State({"services": services}),
         exception_handlers={Exception: _answer_error},
         request_max_body_size=services.limits.max_body_bytes,
-        openapi_config=None,
+        openapi_config=None,  # its pages load scripts from elsewhere, and its schemas are not what decodes; see openapi/
         logging_config=None,
         debug=False,
     )
+    litestar.state.openapi = msgspec.json.encode(document(litestar.routes, services.limits))
     return AnswerHeaders(litestar)
 
 
@@ -52,6 +55,8 @@ def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response
 def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError:
     if isinstance(error, ServerError):
         return error
+    if isinstance(error, ValidationException):
+        return _invalid_parameter(error)
     if isinstance(error, HTTPException) and error.status_code < SERVER_FAULT:
         where = f"{request.method} {request.url.path[:200]}"
         known: dict[int, ServerError] = {
@@ -63,3 +68,10 @@ def _translate(request: Request[Any, Any, Any], error: Exception) -> ServerError
         return known.get(error.status_code) or BadRequest(error.detail)
     log.error("request failed", cause=type(error).__name__, trace=trace_of(error))
     return unexpected()
+
+
+def _invalid_parameter(error: ValidationException) -> BadRequest:
+    """A query's value of the wrong type; Litestar's own sentence repeats the whole query."""
+    wrong: dict[str, str] = next(iter(error.extra or ()), {})  # type: ignore[arg-type]  # a list of these, here
+    param = wrong.get("key")
+    return BadRequest(f"Invalid '{param}': {wrong.get('message')}.", param=param, code="invalid_type")

@@ -28,7 +28,7 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
 
 
 class ServerError(Exception):
-    """An error that a client sees. Subclasses fix status, type and code.
+    """The server's own fault; the root of every error that a client sees. Subclasses fix status, type and code.
 
     Args:
         message: for the app's developer: what is wrong and what would be right; never the content of a prompt.

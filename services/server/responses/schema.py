@@ -10,10 +10,10 @@ from services.server.errors import BadRequest
 Flag = bool | None
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 LOGPROBS = "message.output_text.logprobs"
-_INCLUDABLE = {LOGPROBS, "reasoning.encrypted_content"}  # the second has no effect: reasoning is given as it is
+INCLUDABLE = {LOGPROBS, "reasoning.encrypted_content"}  # the second has no effect: reasoning is given as it is
 
 
-class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ResponseStreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``stream_options``; without effect here."""
 
     include_obfuscation: Flag = None
@@ -112,7 +112,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     max_tool_calls: int | None = None  # of built-in tools, which there are none of
     service_tier: str | None = None
     store: Flag = None  # the answer says what was done: nothing is stored
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     # Accepted only with the value that changes nothing; see ``UNSUPPORTED``.
     background: Flag = None
     background_options: Any = None
@@ -162,9 +162,9 @@ def decode_responses(body: bytes) -> ResponsesRequest:
     if request.stream_options is not None and not request.stream:
         raise BadRequest("'stream_options' needs 'stream': true.", param="stream_options", code="invalid_value")
     for index, value in enumerate(request.include or ()):
-        if value not in _INCLUDABLE:
+        if value not in INCLUDABLE:
             raise BadRequest(
-                f"'include[{index}]' is not supported by this server, which knows {' and '.join(sorted(_INCLUDABLE))}.",
+                f"'include[{index}]' is not supported by this server, which knows {' and '.join(sorted(INCLUDABLE))}.",
                 param=f"include[{index}]",
                 code="unsupported_value",
             )

@@ -17,6 +17,7 @@ from services.server.routes.fine_tuning import (
 from services.server.routes.health import livez, readyz
 from services.server.routes.metrics import metrics
 from services.server.routes.models import delete_model, get_model, list_models
+from services.server.routes.openapi import openapi_json
 from services.server.routes.responses import create_response, delete_response, get_response
 
 ROUTES = (
@@ -45,6 +46,7 @@ ROUTES = (
     resume_job,
     list_events,
     list_checkpoints,
+    openapi_json,
 )
 
 __all__ = ["ROUTES"]

@@ -13,7 +13,7 @@ from services.server.requests import ServerRequest
 from services.server.tuning.house import bounded, files_of, off_loop
 from services.server.tuning.views import Deleted, FileObject, Listing, file_object, listing
 
-_MOST = 10_000
+MOST_FILES = 10_000
 
 
 @post("/v1/files", guards=[require_key], status_code=200, request_max_body_size=None)
@@ -41,7 +41,7 @@ async def list_files(
         owner=files_of(request.scope["state"]["key"]),
         purpose=purpose,
         after=after,
-        limit=bounded(limit, "limit", 1, _MOST, default=_MOST),
+        limit=bounded(limit, "limit", 1, MOST_FILES, default=MOST_FILES),
         order=order,
     )
     return listing(found, [file_object(stored) for stored in found.data])

@@ -24,7 +24,7 @@ from services.server.tuning.views import (
     listing,
 )
 
-_MOST = 100
+MOST_JOBS = 100
 _METADATA = "metadata["
 
 
@@ -67,7 +67,7 @@ async def list_jobs(
         metadata=metadata,
         without_metadata=request.query_params.get("metadata") == "null",  # OpenAI's way to ask for it
         after=after,
-        limit=bounded(limit, "limit", 1, _MOST, default=20),
+        limit=bounded(limit, "limit", 1, MOST_JOBS, default=20),
     )
     return listing(found, [_shown(tuning, job) for job in found.data])
 
@@ -108,7 +108,7 @@ async def list_events(
     """What happened to a job, newest first."""
     tuning: Tuning = state.services.tuning
     job = await tuning.job(request.scope["state"]["key"], job_id)
-    limit = bounded(limit, "limit", 1, _MOST, default=20)
+    limit = bounded(limit, "limit", 1, MOST_JOBS, default=20)
     found = await off_loop(tuning.queue.events, job.id, after=after, limit=limit)
     return listing(found, [event_object(event) for event in found.data])
 
@@ -124,7 +124,7 @@ async def list_checkpoints(
     """The models of a job that can be asked for."""
     tuning: Tuning = state.services.tuning
     job = await tuning.job(request.scope["state"]["key"], job_id)
-    limit = bounded(limit, "limit", 1, _MOST, default=10)
+    limit = bounded(limit, "limit", 1, MOST_JOBS, default=10)
     found = await off_loop(tuning.queue.checkpoints, job.id, after=after, limit=limit)
     return listing(found, [checkpoint_object(job.id, checkpoint) for checkpoint in found.data])
 

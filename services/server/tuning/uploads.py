@@ -4,7 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from litestar import Request
 from litestar.exceptions import ClientException, HTTPException
@@ -17,7 +17,8 @@ from services.server.settings import Limits
 from services.server.tuning.form import Form
 from services.server.tuning.house import off_loop
 
-_EXPIRES = (3600, 2_592_000)  # seconds, as OpenAI's
+PURPOSE: Final = "fine-tune"
+EXPIRES = (3600, 2_592_000)  # seconds, as OpenAI's
 _RETRY_SECONDS = 5
 _MOST_SEGMENTS = 16
 
@@ -55,9 +56,9 @@ class Uploads:
             await off_loop(folder.mkdir)
             form = await self._receive(request, folder)
             expires_after = _expires_after(form.fields)
-            if form.fields.get("purpose") != "fine-tune":
+            if form.fields.get("purpose") != PURPOSE:
                 raise BadRequest(
-                    "Invalid 'purpose': this server takes files with purpose 'fine-tune'.",
+                    f"Invalid 'purpose': this server takes files with purpose '{PURPOSE}'.",
                     param="purpose",
                     code="invalid_value",
                 )
@@ -68,7 +69,7 @@ class Uploads:
                 self._store.add,
                 form.content,
                 filename=form.filename,
-                purpose="fine-tune",
+                purpose=PURPOSE,
                 owner=owner,
                 expires_after=expires_after,
             )
@@ -127,7 +128,7 @@ def _expires_after(fields: dict[str, str]) -> int | None:
     seconds = fields.get("expires_after[seconds]")
     if seconds is None:
         return None
-    least, most = _EXPIRES
+    least, most = EXPIRES
     if not (seconds.isdecimal() and least <= int(seconds) <= most):
         raise BadRequest(
             f"Invalid 'expires_after.seconds': want {least} to {most}.",

@@ -1,0 +1,177 @@
+"""Every route's description, by its handler's name. A route that is not here fails the tests."""
+
+from typing import Any
+
+from services.server.chat.schema import ChatRequest, CompletionRequest
+from services.server.embeddings import EmbeddingsRequest
+from services.server.errors import (
+    BadRequest,
+    Conflict,
+    FileNotFound,
+    InvalidApiKey,
+    JobNotFound,
+    ModelForbidden,
+    ModelNotFound,
+    NotOwner,
+    Overloaded,
+    ResponseNotFound,
+    Unavailable,
+)
+from services.server.openapi.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
+from services.server.openapi.operation import Operation, Parameter, Reply, streamed
+from services.server.openapi.response_answers import Response, ResponseEvent
+from services.server.readiness import Readiness
+from services.server.responses.items import ITEMS
+from services.server.responses.schema import AllowedToolsChoice, FunctionChoice, FunctionTool, ResponsesRequest
+from services.server.routes.files import MOST_FILES
+from services.server.routes.fine_tuning import MOST_JOBS
+from services.server.routes.health import Alive
+from services.server.routes.metrics import CONTENT_TYPE
+from services.server.routes.models import ModelCard, ModelList
+from services.server.tuning.schema import CreateJob
+from services.server.tuning.uploads import EXPIRES, PURPOSE
+from services.server.tuning.views import (
+    CheckpointObject,
+    Deleted,
+    EventObject,
+    FileObject,
+    JobObject,
+    Listing,
+)
+
+_DONE = "`[DONE]` is the last. An ErrorAnswer is the last where an error ends the stream."
+_ENDED = "`response.completed` or `response.incomplete` is the last. `response.failed` and `error` are where an error ends the stream."
+
+_OF_A_MODEL = (ModelForbidden, ModelNotFound, Unavailable)
+_OF_A_FILE = (FileNotFound, Unavailable)
+_OF_A_JOB = (JobNotFound, Unavailable)
+
+_MODEL = {"model": Parameter("The base's name, an adapter's alias, or a pinned version such as `acme-support@7`.")}
+_RESPONSE = {"response_id": Parameter("A response's id; none is stored.")}
+_FILE = {"file_id": Parameter("A file's id.")}
+_JOB = {"job_id": Parameter("A job's id.")}
+_AFTER = Parameter("The id of the last object of the page before.")
+
+
+def _limit(most: int) -> Parameter:
+    return Parameter("Objects of one page.", {"minimum": 1, "maximum": most})
+
+
+def _replies(description: str, schema: Any) -> tuple[Reply, ...]:
+    return (Reply(description=description, schema=schema),)
+
+
+def _change(description: str) -> Operation:
+    """A route that changes a job's state."""
+    return Operation(parameters=_JOB, replies=_replies(description, JobObject), errors=(BadRequest, *_OF_A_JOB))
+
+
+_JOBS_PAGE = {"after": _AFTER, "limit": _limit(MOST_JOBS)}
+
+OPERATIONS = {
+    "chat_completions": Operation(
+        body=ChatRequest,
+        replies=(Reply(description="The whole answer.", schema=ChatCompletion), streamed(ChatCompletionChunk, _DONE)),
+        errors=_OF_A_MODEL,
+    ),
+    "completions": Operation(
+        body=CompletionRequest,
+        replies=(Reply(description="The whole answer.", schema=Completion), streamed(CompletionChunk, _DONE)),
+        errors=_OF_A_MODEL,
+    ),
+    "create_response": Operation(
+        body=ResponsesRequest,
+        parts=(*ITEMS.values(), FunctionTool, FunctionChoice, AllowedToolsChoice),
+        replies=(Reply(description="The whole answer.", schema=Response), streamed(ResponseEvent, _ENDED)),
+        errors=_OF_A_MODEL,
+    ),
+    "get_response": Operation(parameters=_RESPONSE, replies=(), errors=(ResponseNotFound,)),
+    "delete_response": Operation(parameters=_RESPONSE, replies=(), errors=(ResponseNotFound,)),
+    "embeddings": Operation(body=EmbeddingsRequest, replies=(), errors=_OF_A_MODEL),
+    "list_models": Operation(
+        replies=_replies("The base, each adapter's alias, each loaded version.", ModelList), errors=(Unavailable,)
+    ),
+    "get_model": Operation(
+        parameters=_MODEL,
+        replies=_replies("The name, and the version that answers to it.", ModelCard),
+        errors=_OF_A_MODEL,
+    ),
+    "delete_model": Operation(
+        parameters=_MODEL,
+        replies=_replies("It is served no more.", Deleted),
+        errors=(BadRequest, NotOwner, Conflict, *_OF_A_MODEL),
+    ),
+    "upload_file": Operation(
+        form={
+            "type": "object",
+            "properties": {
+                "file": {
+                    "type": "string",
+                    "contentMediaType": "application/octet-stream",
+                    "description": "Rows as JSONL.",
+                },
+                "purpose": {"enum": [PURPOSE]},
+                "expires_after[anchor]": {"enum": ["created_at"]},
+                "expires_after[seconds]": {"type": "integer", "minimum": EXPIRES[0], "maximum": EXPIRES[1]},
+            },
+            "required": ["file", "purpose"],
+        },
+        replies=_replies("The file, checked and stored.", FileObject),
+        errors=(Overloaded, Unavailable),
+    ),
+    "list_files": Operation(
+        parameters={
+            "after": _AFTER,
+            "limit": _limit(MOST_FILES),
+            "order": Parameter("By the time of creation.", {"enum": ["asc", "desc"]}),
+            "purpose": Parameter("Only files of this purpose."),
+        },
+        replies=_replies("A page of the caller's files.", Listing[FileObject]),
+        errors=_OF_A_FILE,
+    ),
+    "get_file": Operation(parameters=_FILE, replies=_replies("The file.", FileObject), errors=_OF_A_FILE),
+    "get_file_content": Operation(
+        parameters=_FILE,
+        replies=(Reply(description="Its bytes.", media_type="application/octet-stream"),),
+        errors=_OF_A_FILE,
+    ),
+    "delete_file": Operation(parameters=_FILE, replies=_replies("It is gone.", Deleted), errors=_OF_A_FILE),
+    "create_job": Operation(
+        body=CreateJob,
+        replies=_replies("The job, at the queue's end.", JobObject),
+        errors=(ModelForbidden, Unavailable),
+    ),
+    "list_jobs": Operation(
+        parameters=_JOBS_PAGE,
+        replies=_replies("A page of jobs, newest first.", Listing[JobObject]),
+        errors=_OF_A_JOB,
+    ),
+    "get_job": Operation(parameters=_JOB, replies=_replies("The job as it stands.", JobObject), errors=_OF_A_JOB),
+    "cancel_job": _change("The job, which ends as soon as it can."),
+    "pause_job": _change("The job, which stops as soon as it can."),
+    "resume_job": _change("The job, in the queue again."),
+    "list_events": Operation(
+        parameters={**_JOB, **_JOBS_PAGE},
+        replies=_replies("A page of events, newest first.", Listing[EventObject]),
+        errors=_OF_A_JOB,
+    ),
+    "list_checkpoints": Operation(
+        parameters={**_JOB, **_JOBS_PAGE},
+        replies=_replies("A page of models that can be asked for.", Listing[CheckpointObject]),
+        errors=_OF_A_JOB,
+    ),
+    "livez": Operation(replies=_replies("It runs.", Alive)),
+    "readyz": Operation(
+        replies=(
+            Reply(description="Requests are answered; details for this machine or with a key.", schema=Readiness),
+            Reply(description="Requests are not answered now.", schema=Readiness, status=Unavailable.status),
+        ),
+        optional_key=True,
+    ),
+    "metrics": Operation(
+        replies=(Reply(description="Prometheus' text format.", media_type=CONTENT_TYPE.partition(";")[0]),),
+        errors=(InvalidApiKey,),
+        optional_key=True,
+    ),
+    "openapi_json": Operation(replies=_replies("An OpenAPI document.", dict[str, Any])),
+}
