@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tools.preflight import WRITABLE
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 yaml: Any = importlib.import_module("yaml")  # it ships no types
 
@@ -68,3 +70,18 @@ def test_only_the_model_step_gets_what_it_needs_to_reach_the_hub() -> None:
     for name, service in _services("compose.yaml").items():
         passed = {key for key, value in service["environment"].items() if value is None}
         assert passed == (wanted if name == "model" else set()), name
+
+
+def test_folders_that_containers_mount_are_made_and_looked_at() -> None:
+    """Docker would make a missing one as root, and the containers' user could not write to it."""
+    mounts = [
+        re.fullmatch(r"\$\{WHETSTONE_DATA_DIR:-\./data\}/([\w/]+):[\w/]+(:ro)?", mount)
+        for name in ("server", "trainer")
+        for mount in _services("compose.yaml")[name]["volumes"]
+    ]
+    folders = {mount[1] for mount in mounts if mount is not None}
+    written = {mount[1] for mount in mounts if mount is not None and mount[2] is None}
+    made = re.search(r"mkdir -p .*/,([\w /]+)\)", (REPOSITORY / "Makefile").read_text())
+    assert made is not None
+    assert folders <= set(made[1].split())
+    assert {"jobs"} <= written <= set(WRITABLE)
