@@ -69,10 +69,8 @@ class Deletions:
                 .values(done_at=int(time.time()))
             )
 
-    def makers(self, adapter: str, version: str | None) -> set[str]:
-        """Who had versions of an adapter made through the queue, or this one; for the question of who owns them."""
-        query = select(jobs.c.owner).where(jobs.c.adapter == adapter, jobs.c.version.is_not(None))
-        if version is not None:
-            query = query.where(jobs.c.version == version)
+    def makers(self, adapter: str) -> dict[str, str]:
+        """Who had each version of an adapter made, by the version's name; versions that no job made are not in it."""
+        query = select(jobs.c.version, jobs.c.owner).where(jobs.c.adapter == adapter, jobs.c.version.is_not(None))
         with self._database.reading() as connection:
-            return set(connection.execute(query).scalars())
+            return {row.version: row.owner for row in connection.execute(query)}

@@ -11,13 +11,13 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.registry.layout import split_model_name
 from services.server.errors import InvalidApiKey, ModelForbidden
-from services.server.keys import ALL_MODELS, Key, KeyFile, KeysError
+from services.server.keys import ALL_MODELS, KEYLESS_NAME, OPERATOR_NAME, Key, KeyFile, KeysError
 
 log = structlog.get_logger(__name__)
 
 Connection = ASGIConnection[Any, Any, Any, Any]
-KEYLESS = Key(name="keyless", sha256="", models=[ALL_MODELS], created="")
-OPERATOR = Key(name="operator", sha256="", models=[ALL_MODELS], created="")
+KEYLESS = Key(name=KEYLESS_NAME, sha256="", models=[ALL_MODELS], created="")
+OPERATOR = Key(name=OPERATOR_NAME, sha256="", models=[ALL_MODELS], created="")
 _OPERATORS_DOOR = ("the private socket", 0)  # in place of an address; no address looks like it
 
 

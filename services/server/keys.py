@@ -18,6 +18,9 @@ from services.registry.lock import exclusive
 SERVER_UID = 10001  # the user of the server's container
 ALL_MODELS = "*"
 PREFIX = "ws-"
+KEYLESS_NAME = "keyless"  # whom the files of callers without a key belong to
+OPERATOR_NAME = "operator"
+_RESERVED = frozenset({KEYLESS_NAME, OPERATOR_NAME})
 _KEY_BYTES = 32
 _LOCK = ".lock"  # beside the keys' file
 _LOCK_SECONDS = 30.0  # it is held for milliseconds
@@ -110,8 +113,10 @@ class KeyFile:
             the key itself; it is stored nowhere.
 
         Raises:
-            KeysError: the name is taken, or the file cannot be read or written.
+            KeysError: the name is taken or reserved, or the file cannot be read or written.
         """
+        if name in _RESERVED:
+            raise KeysError(f"{name!r} is what callers without a key are known by; choose another name")
         secret = PREFIX + secrets.token_urlsafe(_KEY_BYTES)
         key = Key(
             name=name,

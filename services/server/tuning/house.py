@@ -49,7 +49,7 @@ class Tuning:
             FileNotFound: there is none.
         """
         stored = await off_loop(self.files.get, identity)
-        if key.name not in {stored.owner, OPERATOR.name}:
+        if key is not OPERATOR and key.name != stored.owner:
             raise FileNotFound(f"No such File object: {identity[:80]}")
         return stored
 
@@ -67,7 +67,7 @@ class Tuning:
 
 def files_of(key: Key) -> str | None:
     """Whose files a caller sees; None for everyone's."""
-    return None if key.name == OPERATOR.name else key.name
+    return None if key is OPERATOR else key.name
 
 
 def adapters_of(key: Key) -> set[str] | None:

@@ -261,3 +261,34 @@ async def test_only_who_had_a_model_made_may_delete_it(server: Server) -> None:
     with pytest.raises(openai.NotFoundError):
         await mine.models.delete("nothing")
     assert (await mine.models.delete("acme@1")).deleted
+
+
+async def test_adapter_with_a_version_that_no_job_made_is_the_operators(server: Server) -> None:
+    """Who made one version of it may delete that one, and not the others with it."""
+    mine = sdk(server, server.services.doorkeeper._keys.add("mine", ["*"], None))  # noqa: SLF001 - to make a key
+    for _ in range(2):
+        publish_version(server.registry)
+    await _made_by(server, "mine", "acme@2")
+    promote(server.registry, "acme", 1)
+    await server.reconcile()
+    with pytest.raises(openai.PermissionDeniedError, match="Only the key"):
+        await mine.models.delete("acme")
+    assert (await mine.models.delete("acme@2")).deleted
+    assert server.services.catalogue.names() == [BASE, "acme", "acme@1"]
+
+
+async def test_key_called_operator_is_not_the_operator(server: Server) -> None:
+    """One that was made before the name was reserved sees no more than any other key."""
+    keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make keys
+    secret = keys.add("impostor", ["*"], None)
+    keys.file.write_text(keys.file.read_text().replace("impostor", "operator"))
+    rows = await _upload(server, owner="support")
+    publish_version(server.registry)
+    promote(server.registry, "acme", 1)
+    await server.reconcile()
+    impostor = sdk(server, secret)
+    with pytest.raises(openai.NotFoundError):
+        await impostor.files.content(rows)
+    assert [file.id async for file in impostor.files.list()] == []
+    with pytest.raises(openai.PermissionDeniedError):
+        await impostor.models.delete("acme")

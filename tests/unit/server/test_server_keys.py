@@ -11,6 +11,7 @@ import pytest
 
 from services.registry.lock import exclusive
 from services.registry.pointer import promote
+from services.server import auth
 from services.server import keys as keys_module
 from services.server.__main__ import main
 from services.server.errors import StartRefused
@@ -174,6 +175,15 @@ def test_key_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert main(["key", "revoke", "app"]) == 0
     assert main(["key", "revoke", "app"]) == 1
     assert main(["key", "add", "app"]) == 0
+
+
+@pytest.mark.parametrize("name", [auth.KEYLESS.name, auth.OPERATOR.name])
+def test_names_of_callers_without_a_key_are_no_keys_names(tmp_path: Path, name: str) -> None:
+    """Else the key would own what they stored."""
+    keys = KeyFile(tmp_path / "keys.json")
+    with pytest.raises(KeysError, match="choose another name"):
+        keys.add(name, ["*"], None)
+    assert keys.load() == []
 
 
 def test_keys_made_at_once_are_all_kept(tmp_path: Path) -> None:
