@@ -51,7 +51,15 @@ def check_data(datasets: Path, base_folder: Path, settings: DataSettings, max_le
         return prepare(take_snapshot(datasets, snapshot), snapshot, base_folder, settings, max_length).report
 
 
-def prepare(sources: Snapshot, snapshot: Path, base_folder: Path, settings: DataSettings, max_length: int) -> Prepared:
+def prepare(
+    sources: Snapshot,
+    snapshot: Path,
+    base_folder: Path,
+    settings: DataSettings,
+    max_length: int,
+    *,
+    holdout_file: str | None = None,
+) -> Prepared:
     """Read, check, drop, split, render.
 
     Args:
@@ -60,6 +68,7 @@ def prepare(sources: Snapshot, snapshot: Path, base_folder: Path, settings: Data
         base_folder: the base model, of which only the tokenizer is loaded.
         settings: what is accepted.
         max_length: tokens; longer rows are dropped.
+        holdout_file: the file whose rows are held out, all of them and no others; None draws ``settings.holdout_share``.
 
     Raises:
         DataRefused: with every fault.
@@ -77,7 +86,7 @@ def prepare(sources: Snapshot, snapshot: Path, base_folder: Path, settings: Data
         spelled = [renderer.spelled_special_token(row) for row in rows]
         faults += [fault for fault in spelled if fault is not None]
         kept = dedupe(row for row, fault in zip(rows, spelled, strict=True) if fault is None)
-        split = _split(kept, renderer, settings, max_length)
+        split = _split(kept, renderer, _Chooser(settings.holdout_share, holdout_file), max_length)
     except DataRefused as error:  # the base model's template is to blame; what is known of the rows is said beside
         raise _refused([*faults, *error.faults], reports) from error
     faults += split.faults
@@ -148,7 +157,17 @@ class _Split(msgspec.Struct):
         self.fates.append(RowFate(use, row.file, row.line, content_hash(row.messages)))
 
 
-def _split(kept: Deduped, renderer: Renderer, settings: DataSettings, max_length: int) -> _Split:
+class _Chooser(msgspec.Struct, frozen=True):
+    """Says which rows are held out: those of one file, or else a share of all."""
+
+    share: float
+    file: str | None
+
+    def holds_out(self, row: Row, near_hash: str) -> bool:
+        return in_holdout(near_hash, self.share) if self.file is None else row.file == self.file
+
+
+def _split(kept: Deduped, renderer: Renderer, chooser: _Chooser, max_length: int) -> _Split:
     """Training's and the holdout's rows in tokens; what the template cannot write is a fault."""
     split = _Split()
     for row in kept.exact:
@@ -160,7 +179,7 @@ def _split(kept: Deduped, renderer: Renderer, settings: DataSettings, max_length
             split.faults.append(example)
         elif len(example.input_ids) > max_length:
             split.settle(row, "too long")
-        elif in_holdout(near_hash, settings.holdout_share):
+        elif chooser.holds_out(row, near_hash):
             split.settle(row, "holdout")
             split.holdout.append(example)
             split.holdout_rows.append(row)

@@ -6,7 +6,7 @@ Everything after works on the copy, so that files which change during a run chan
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,21 +45,32 @@ def take_snapshot(datasets: Path, snapshot: Path) -> Snapshot:
     """
     if not datasets.is_dir():
         raise DataRefused([Fault(file=str(datasets), reason="no such folder", remedy="Put your .jsonl files there")])
-    snapshot.mkdir(parents=True)
-    files: list[SourceFile] = []
     faults: list[Fault] = []
-    for path in _find(datasets, faults):
-        name = path.relative_to(datasets).as_posix()
+    found = [(path.relative_to(datasets).as_posix(), path) for path in _find(datasets, faults)]
+    if not found and not faults:
+        reason = "holds no .jsonl file"
+        raise DataRefused([Fault(file=str(datasets), reason=reason, remedy="Put at least one there")])
+    copied = copy_files(found, snapshot)
+    return Snapshot(files=copied.files, faults=(*faults, *copied.faults))
+
+
+def copy_files(files: Iterable[tuple[str, Path]], snapshot: Path) -> Snapshot:
+    """Copy files into ``snapshot``, each under the name beside it, hashing what is copied.
+
+    Raises:
+        DataRefused: the disk is full.
+    """
+    snapshot.mkdir(parents=True)
+    copied: list[SourceFile] = []
+    faults: list[Fault] = []
+    for name, path in files:
         try:
-            files.append(_copy(path, name, snapshot / name))
+            copied.append(_copy(path, name, snapshot / name))
         except _Unusable as error:
             faults.append(Fault(file=printable(name), reason=error.reason, remedy=error.remedy))
         except OSError as error:
             faults.append(_unreadable(name, error))
-    if not files and not faults:
-        reason = "holds no .jsonl file"
-        raise DataRefused([Fault(file=str(datasets), reason=reason, remedy="Put at least one there")])
-    return Snapshot(files=tuple(files), faults=tuple(faults))
+    return Snapshot(files=tuple(copied), faults=tuple(faults))
 
 
 def snapshot_hash(snapshot: Snapshot) -> str:

@@ -13,7 +13,7 @@ from services.dataset.formats import detect, parse
 from services.dataset.prepare import prepare
 from services.dataset.rows import Message, Row
 from services.dataset.settings import DataSettings
-from services.dataset.sources import take_snapshot
+from services.dataset.sources import copy_files, take_snapshot
 from services.dataset.split import in_holdout
 from tests.support.tokenizers import save_base
 
@@ -149,3 +149,20 @@ def test_files_of_every_format_in_several_languages_are_counted(tmp_path: Path) 
     assert report.tokens == sum(len(example.input_ids) for example in prepared.train)
     assert 0 < report.supervised_tokens < report.tokens
     assert report.length_percentiles[0] <= report.length_percentiles[2] <= report.length_percentiles[4]
+
+
+def test_a_holdout_file_is_held_out_whole_and_alone(tmp_path: Path) -> None:
+    """Nothing else is, whatever the share; and of its rows none that is trained, for those would flatter the model."""
+    rows = [{"prompt": f"question {number}", "completion": f"answer {number}"} for number in range(30)]
+    places = {"training_file": rows[:20], "validation_file": rows[15:25]}
+    for name, part in places.items():
+        (tmp_path / name).write_text("\n".join(map(json.dumps, part)))
+    settings = DataSettings(
+        holdout_share=0.5, min_rows=20, max_too_long_share=0.0, max_line_bytes=4096, loss="assistant"
+    )
+    sources = copy_files([(name, tmp_path / name) for name in places], tmp_path / "snapshot")
+    base = save_base(tmp_path / "base")
+    prepared = prepare(sources, tmp_path / "snapshot", base, settings, 4096, holdout_file="validation_file")
+    assert len(prepared.train) == 20
+    assert [row.place for row in prepared.holdout_rows] == [f"validation_file:{line}" for line in range(6, 11)]
+    assert prepared.report.exact_duplicates == 5
