@@ -5,7 +5,8 @@
 #   SET='recipe.epochs=2 lora.target_modules=["q_proj","v_proj"]'   settings of config/training.toml and config/gate.toml to
 #                  override once; no space within a value
 #   FORCE=1        promote a version that the gate did not pass; this is recorded
-#   JSON=1         JSON on standard output and nothing else: check-data, preview, judge, status, versions, lineage, verify, keys
+#   JSON=1         JSON on standard output and nothing else: check-data, preview, judge, jobs, status, versions, lineage, verify,
+#                  keys
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,6 +23,7 @@ MODELS ?=
 EXPIRES ?=
 FORCE ?=
 PERCENT ?=
+JOB ?=
 JSON ?=
 PYTHON ?= python3
 
@@ -46,11 +48,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test appliance fast lint format preflight folders build model up down logs status check-data preview retrain \
-        judge versions promote canary rollback report lineage verify key keys revoke lock clean
+        jobs cancel judge versions promote canary rollback report lineage verify key keys revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= PERCENT= FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= PERCENT= JOB= FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -91,19 +93,19 @@ folders: ## make the folders below data/ that the containers mount
 	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys cache/server cache/trainer)
 
 build: folders ## build both images
-	$(COMPOSE) --profile train build
+	$(COMPOSE) build
 
 model: folders ## fetch the base model of config/base.toml into data/models (the only step with a network)
 	$(COMPOSE) run --rm model
 
-up: preflight ## start the server
-	$(COMPOSE) up --detach --wait --wait-timeout 900 server
+up: preflight ## start the server, and the trainer, which waits for jobs
+	$(COMPOSE) up --detach --wait --wait-timeout 900 server trainer
 
-down: ## stop the server; data stay
-	$(COMPOSE) --profile train --profile tools down
+down: ## stop both; data stay, and a job under way goes on after the next `make up`
+	$(COMPOSE) --profile tools down
 
-logs: ## follow the server's log
-	$(COMPOSE) logs --follow server
+logs: ## follow the logs of server and trainer
+	$(COMPOSE) logs --follow server trainer
 
 status: ## what the server serves, and what it refused and why
 	$(if $(JSON),,$(COMPOSE) ps)
@@ -118,6 +120,12 @@ preview: ## show how rows are rendered and what is learnt (ROWS=3, or ROW=file.j
 
 retrain: preflight ## train on the rows as they are now, publish, judge on the running server, serve it if it is better
 	$(TRAINER) retrain $(SETTINGS)
+
+jobs: ## list the jobs that wait or run, and the last that ended
+	$(QUIET)$(TRAINER) jobs $(AS_JSON)
+
+cancel: ## end JOB=, at once where it waits, within seconds where it runs
+	$(TRAINER) cancel $(call quote,$(JOB))
 
 judge: ## judge VERSION= on the running server and write its report; nothing is promoted
 	$(QUIET)$(TRAINER) judge $(WHICH) --version $(call quote,$(VERSION)) $(AS_JSON) $(SETTINGS)

@@ -136,7 +136,7 @@ def _start_afresh(data: Path) -> None:
 
     What an earlier demo published goes: the same rows make no version that is better than it.
     """
-    for name in ("datasets", "registry", "runs"):
+    for name in ("datasets", "jobs", "registry", "runs"):
         shutil.rmtree(data / name, ignore_errors=True)
     shutil.copytree(EXAMPLE / "datasets", data / "datasets")
 

@@ -1,5 +1,6 @@
 """Opening the database: SQLite in WAL mode, brought up to date by Alembic, shared by processes of several containers."""
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,7 @@ def _engine(file: Path) -> Engine:
 
 
 def _migrate(engine: Engine) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # it would write three lines at every opening
     configuration = Config()
     configuration.set_main_option("script_location", str(_MIGRATIONS))
     with engine.connect() as connection:

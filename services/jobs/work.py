@@ -28,16 +28,18 @@ class Work:
         self._database = database
 
     @contextmanager
-    def holding(self) -> Iterator[None]:
+    def holding(self) -> Iterator[int]:
         """Be the one worker; a job that a dead one left running waits again, first in line.
+
+        The descriptor is for a process that works on a job: while it lives, nobody else is the worker.
 
         Raises:
             RegistryBusy: another process is; the message says which.
             RegistryError: the lock file cannot be opened.
         """
-        with exclusive(self._database.file.parent / _LOCK, "the trainer's worker"):
+        with exclusive(self._database.file.parent / _LOCK, "the trainer's worker") as descriptor:
             self._requeue_left_behind()
-            yield
+            yield descriptor
 
     def next(self) -> Job | None:
         """Take the oldest job that waits; None where none does."""

@@ -37,8 +37,8 @@ def delete_version(registry: Registry, adapter: str, version: int) -> bool:
         return True
 
 
-def delete_adapter(registry: Registry, adapter: str) -> list[int]:
-    """Take an adapter out of service and delete all of its versions.
+def delete_adapter(registry: Registry, adapter: str, *, newest: int) -> list[int]:
+    """Delete an adapter's versions up to ``newest``, and take it out of service where one of them serves.
 
     Returns:
         the numbers that went.
@@ -47,20 +47,28 @@ def delete_adapter(registry: Registry, adapter: str) -> list[int]:
         RegistryError: the volume cannot be written; what went until then is gone.
     """
     with registry_lock(registry, "delete"):
-        pointer = registry.pointer_file(adapter)
-        try:
-            if pointer.exists():
-                pointer.unlink()
-                sync_folder(pointer.parent)
-        except OSError as error:
-            raise RegistryError(f"{pointer}: cannot be deleted: {error.strerror}; check the volume") from error
-        versions = registry.versions(adapter)
+        pointer = read_pointer(registry, adapter)
+        versions = [version for version in registry.versions(adapter) if version <= newest]
+        if pointer is not None and pointer.version <= newest:
+            _take_out_of_service(registry, adapter)
+        elif pointer is not None:
+            for version in versions:
+                pointer = _forget(registry, adapter, pointer, version)
         _delete(registry, adapter, versions)
         return versions
 
 
-def _forget(registry: Registry, adapter: str, pointer: Pointer, version: int) -> None:
-    """Let the pointer name ``version`` no more."""
+def _take_out_of_service(registry: Registry, adapter: str) -> None:
+    file = registry.pointer_file(adapter)
+    try:
+        file.unlink()
+        sync_folder(file.parent)
+    except OSError as error:
+        raise RegistryError(f"{file}: cannot be deleted: {error.strerror}; check the volume") from error
+
+
+def _forget(registry: Registry, adapter: str, pointer: Pointer, version: int) -> Pointer:
+    """Let the pointer name ``version`` no more; the pointer as it then is."""
     changed = Pointer(
         version=pointer.version,
         previous=None if pointer.previous == version else pointer.previous,
@@ -68,12 +76,13 @@ def _forget(registry: Registry, adapter: str, pointer: Pointer, version: int) ->
         canary=None if pointer.canary and pointer.canary.version == version else pointer.canary,
     )
     if changed == pointer:
-        return
+        return pointer
     file = registry.pointer_file(adapter)
     try:
         replace_file(file, encode_pointer(changed))
     except OSError as error:
         raise RegistryError(f"{file}: cannot be written: {error.strerror}; check the volume") from error
+    return changed
 
 
 def _delete(registry: Registry, adapter: str, versions: Sequence[int]) -> None:

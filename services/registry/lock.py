@@ -16,8 +16,8 @@ REGISTRY_LOCK = ".lock"
 
 
 @contextmanager
-def exclusive(file: Path, purpose: str, *, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold ``file`` for one process at a time.
+def exclusive(file: Path, purpose: str, *, wait_seconds: float = 0.0) -> Iterator[int]:
+    """Hold ``file`` for one process at a time; the descriptor, for a child that is to hold it, too.
 
     Args:
         file: the lock file; it is made where missing and never deleted.
@@ -37,7 +37,7 @@ def exclusive(file: Path, purpose: str, *, wait_seconds: float = 0.0) -> Iterato
         since = datetime.now(UTC).isoformat(timespec="seconds")
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{purpose}, process {os.getpid()} on {socket.gethostname()}, since {since}".encode(), 0)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

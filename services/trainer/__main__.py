@@ -2,9 +2,8 @@
 
 import argparse
 import logging
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,18 +15,15 @@ from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
 from services.dataset.faults import DataRefused
+from services.jobs.errors import JobsError
 from services.registry.errors import RegistryBusy, RegistryError
 from services.registry.layout import Registry
-from services.trainer.gate.settings import GateSettings
+from services.trainer import exits
+from services.trainer.say import say_verdict
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import TrainingFailed
-from services.trainer.worker import Stop
-
-EXIT_FAILED, EXIT_USAGE, EXIT_BAD_DATA, EXIT_BUSY, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_NOT_JUDGED = range(1, 8)
-_EXITS = """exit codes: 0 done, 1 failed, 2 wrong call or setting, 3 the rows were refused, 4 another retrain is under way,
-5 interrupted: the run was saved and the next retrain continues it, 6 published, but the gate refused it, 7 published, but
-not judged: no server answered"""
-_GATE_TABLES = frozenset(GateSettings.__struct_fields__)
+from services.trainer.work import commands
+from services.trainer.work.commands import stop_on_signals
+from services.trainer.work.settings import gate_settings, training_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,16 +34,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
     except SettingsError as error:
-        return _fail(str(error), EXIT_USAGE, options)
+        return _fail(str(error), exits.USAGE, options)
     except DataRefused as error:
-        return _fail(str(error), EXIT_BAD_DATA, options, faults=error.faults, files=error.files)
+        return _fail(str(error), exits.BAD_DATA, options, faults=error.faults, files=error.files)
     except RegistryBusy as error:
-        return _fail(str(error), EXIT_BUSY, options)
-    except (BaseModelError, RegistryError, TrainingFailed) as error:
-        return _fail(str(error), EXIT_FAILED, options)
+        return _fail(str(error), exits.BUSY, options)
+    except (BaseModelError, JobsError, RegistryError) as error:
+        return _fail(str(error), exits.FAILED, options)
     except OSError as error:
         what = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
-        return _fail(f"{what}; check the data volume, its owner and its free space", EXIT_FAILED, options)
+        return _fail(f"{what}; check the data volume, its owner and its free space", exits.FAILED, options)
     return code
 
 
@@ -62,42 +58,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m services.trainer",
         description=__doc__,
-        epilog=_EXITS,
+        epilog=exits.EXPLAINED,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for name, run, summary in (
-        ("check-data", _check_data, "check every row of data/datasets and say what training would see"),
-        ("preview", _preview, "show how rows are rendered and which of their tokens are trained"),
-        (
-            "retrain",
-            _retrain,
-            "train on the rows as they are now, publish the adapter, judge it on the running server, and serve it if it is better",
-        ),
-        ("judge", _judge, "judge a published version on the running server and write its report; nothing is promoted"),
-    ):
+    for name, run, summary in _VERBS:
         verb = verbs.add_parser(
             name,
             help=summary,
             description=summary,
-            epilog=_EXITS,
+            epilog=exits.EXPLAINED,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         verb.set_defaults(run=run)
         verb.add_argument("--json", action="store_true", help="print JSON on standard output, for machines")
-        verb.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="TABLE.KEY=VALUE",
-            help="override one setting of config/training.toml or config/gate.toml, such as --set recipe.epochs=2; may be repeated",
-        )
+        if name in _WITH_SETTINGS:
+            verb.add_argument(
+                "--set",
+                action="append",
+                default=[],
+                metavar="TABLE.KEY=VALUE",
+                help="override one setting of config/training.toml or config/gate.toml, such as --set recipe.epochs=2; may be repeated",
+            )
         if name == "preview":
             verb.add_argument("--rows", type=int, default=3, help="how many rows to show (default 3)")
             verb.add_argument("--row", metavar="FILE:LINE", help="show this row only")
         if name == "judge":
             verb.add_argument("--version", type=int, required=True, help="its number, as `make versions` lists it")
             verb.add_argument("--adapter", help="the adapter's name; that of config/training.toml where not given")
+        if name == "cancel":
+            verb.add_argument("job", help="its id, as `make jobs` lists it")
     return parser
 
 
@@ -133,49 +123,17 @@ def _preview(options: argparse.Namespace) -> int:
     return 0
 
 
-def _retrain(options: argparse.Namespace) -> int:
-    from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415 - as above
-    from services.trainer.retrain import retrain  # noqa: PLC0415
-    from services.trainer.worker import ProcessWorker  # noqa: PLC0415
-
-    gate_settings = load("gate", GateSettings, _of_gate(options.set, wanted=True))
-    settings, base_settings, paths = _settings(options)
-    stop, console = _stop(), Console(stderr=True)
-    outcome = retrain(
-        settings,
-        base_settings,
-        paths,
-        worker=ProcessWorker(stop, paths.cache / "trainer"),
-        judge=ServerJudge(gate_settings, paths.server_socket, console, lambda: stop.requested),
-        console=console,
-    )
-    if options.json:
-        print(msgspec.json.encode(outcome).decode())
-    elif outcome.version is None:
-        console.print(f"interrupted and saved at step {outcome.steps}; the next retrain continues run {outcome.run}")
-    else:
-        parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
-        holdout = f", holdout loss {outcome.holdout_loss:.4f}" if outcome.holdout_loss is not None else ""
-        console.print(
-            f"{outcome.version} is published: {outcome.steps} steps, loss {outcome.train_loss:.4f}{holdout} ({parts})"
-        )
-        _say_verdict(outcome.version, outcome.reasons, console, passed=outcome.passed, promoted=True)
-    if outcome.version is None:
-        return EXIT_INTERRUPTED
-    return {True: 0, False: EXIT_REFUSED, None: EXIT_NOT_JUDGED}[outcome.passed]
-
-
 def _judge(options: argparse.Namespace) -> int:
     from services.dataset.tokenizer import load_tokenizer  # noqa: PLC0415 - as above
     from services.trainer.gate.again import judge_again  # noqa: PLC0415
     from services.trainer.gate.client import JudgingFailed  # noqa: PLC0415
     from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415
 
-    gate_settings = load("gate", GateSettings, _of_gate(options.set, wanted=True))
+    gate = gate_settings(options.set)
     settings, base_settings, paths = _settings(options)
     base_folder = paths.models / read_base_model(paths.models, base_settings.base_model).name
-    stop, console = _stop(), Console(stderr=True)
-    judge = ServerJudge(gate_settings, paths.server_socket, console, lambda: stop.requested)
+    stop, console = stop_on_signals(), Console(stderr=True)
+    judge = ServerJudge(gate, paths.server_socket, console, lambda: stop.requested)
     adapter = options.adapter or settings.adapter.name
     try:
         report = judge_again(
@@ -190,50 +148,32 @@ def _judge(options: argparse.Namespace) -> int:
         )
     except JudgingFailed as error:
         print(f"trainer: {error}", file=sys.stderr)
-        return EXIT_NOT_JUDGED
+        return exits.NOT_JUDGED
     if options.json:
         print(msgspec.json.encode(report).decode())
     else:
-        _say_verdict(report.model, report.reasons, console, passed=report.passed, promoted=False)
-    return 0 if report.passed else EXIT_REFUSED
-
-
-def _say_verdict(version: str, reasons: list[str], console: Console, *, passed: bool | None, promoted: bool) -> None:
-    number = version.rpartition("@")[2]
-    if passed and promoted:
-        console.print(
-            f"The gate passed it: {version} is the version to serve; a running server follows within seconds (`make status`)"
-        )
-    elif passed:
-        console.print(f"The gate passed {version}; `make promote VERSION={number}` makes it the version to serve")
-    else:
-        verdict = "The gate refused it" if passed is False else "It was not judged"
-        console.print(f"{verdict}; {version} stays a candidate:")
-        for reason in reasons:
-            console.print(f"  - {reason}", markup=False, highlight=False)
-        remedy = (
-            f"`make report VERSION={number}` shows all of it"
-            if passed is False
-            else f"`make judge VERSION={number}` judges it"
-        )
-        console.print(f"{remedy}; `make promote VERSION={number} FORCE=1` serves it all the same")
-
-
-def _stop() -> Stop:
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop.handle)
-    signal.signal(signal.SIGINT, stop.handle)
-    return stop
-
-
-def _of_gate(overrides: list[str], *, wanted: bool) -> list[str]:
-    """The overrides of config/gate.toml, or those of config/training.toml, told apart by their table."""
-    return [item for item in overrides if (item.partition(".")[0].strip() in _GATE_TABLES) is wanted]
+        say_verdict(report.model, report.reasons, console, passed=report.passed, promoted=False)
+    return exits.DONE if report.passed else exits.REFUSED
 
 
 def _settings(options: argparse.Namespace) -> tuple[TrainingSettings, BaseSettings, DataPaths]:
-    training = load("training", TrainingSettings, _of_gate(options.set, wanted=False))
-    return training, load("base", BaseSettings), DataPaths.from_environment()
+    return training_settings(options.set), load("base", BaseSettings), DataPaths.from_environment()
+
+
+_WITH_SETTINGS = frozenset({"check-data", "preview", "retrain", "judge"})
+_VERBS: tuple[tuple[str, Callable[[argparse.Namespace], int], str], ...] = (
+    ("check-data", _check_data, "check every row of data/datasets and say what training would see"),
+    ("preview", _preview, "show how rows are rendered and which of their tokens are trained"),
+    (
+        "retrain",
+        commands.retrain,
+        "train on the rows as they are now, publish the adapter, judge it on the running server, and serve it if it is better",
+    ),
+    ("judge", _judge, "judge a published version on the running server and write its report; nothing is promoted"),
+    ("work", commands.work, "work on the queue of fine-tuning jobs, one at a time, until asked to end"),
+    ("jobs", commands.jobs, "list the jobs that wait or run, and the last that ended"),
+    ("cancel", commands.cancel, "end a job that waits or runs"),
+)
 
 
 if __name__ == "__main__":

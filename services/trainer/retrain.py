@@ -1,7 +1,7 @@
-"""``make retrain`` from the first row to the moved pointer; this file is the way of the data."""
+"""One retrain from the first row to the moved pointer; this file is the way of the data."""
 
-import importlib.metadata
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -12,13 +12,12 @@ from services.base_model.identity import BaseModel, BaseSettings, read_base_mode
 from services.common.paths import DataPaths
 from services.dataset.prepare import Prepared, prepare
 from services.dataset.rows import Example
-from services.dataset.sources import snapshot_hash, take_snapshot
+from services.dataset.sources import snapshot_hash
 from services.dataset.tokenizer import load_tokenizer
 from services.registry.layout import Registry, check_adapter_name, model_name
-from services.registry.lock import exclusive
-from services.registry.manifest import BaseReference, LoraFacts, Manifest
+from services.registry.manifest import Manifest
 from services.registry.pointer import promote
-from services.registry.publish import Lineage, publish, staging
+from services.registry.publish import publish, staging
 from services.registry.retention import delete_old
 from services.registry.rows import ROWS, encode_rows
 from services.trainer import run as runs
@@ -26,80 +25,88 @@ from services.trainer.adapter_files import collect
 from services.trainer.checkpoints import newest_whole
 from services.trainer.gate.client import JudgingFailed
 from services.trainer.gate.judge import Judge
-from services.trainer.probe import Prober, probe_change, record_probe
+from services.trainer.journal import Journal
+from services.trainer.lineage import find_published, lineage_of_run
+from services.trainer.outcome import Outcome
+from services.trainer.probe import Prober, record_probe
 from services.trainer.progress import RunLog
+from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Finished, Interrupted, MachineFailed, TrainingFailed, TrainingJob
+from services.trainer.training.job import Event, Finished, Interrupted, MachineFailed, TrainingFailed, TrainingJob
 from services.trainer.worker import Worker
 
 _KEEP_RUNS = 5
-_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "unsloth", "unsloth_zoo", "bitsandbytes")
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a retrain ended.
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """What to train.
 
     Attributes:
-        version: the new version's model name; None where the run was interrupted.
-        passed: the gate's verdict; None where there is none, and then ``reasons`` says why.
-        reasons: what the gate has against the version.
-        seconds: wall time of each part.
+        job: whose run it is; an interrupted one is continued for the same job.
+        unfinished: jobs whose runs must stay.
     """
 
-    version: str | None
-    run: str
-    steps: int
-    train_loss: float | None
-    holdout_loss: float | None
-    passed: bool | None
-    reasons: list[str]
-    seconds: dict[str, float]
+    job: str
+    settings: TrainingSettings
+    rows: Rows
+    unfinished: frozenset[str] = frozenset()
 
 
-def retrain(
-    settings: TrainingSettings,
-    base_settings: BaseSettings,
-    paths: DataPaths,
-    *,
-    worker: Worker,
-    judge: Judge,
-    console: Console,
-    prober: Prober = record_probe,
-) -> Outcome:
-    """Train on the rows as they are now, publish the adapter, judge it, put it in service if it is better.
+class Retrain:
+    """The way of the data, with everything that is the same for every job.
 
-    One retrain runs at a time; the run of a process that died is continued where nothing has changed since.
-
-    Raises:
-        RegistryBusy: another retrain is under way.
-        DataRefused: the rows are not fit to train on; nothing was loaded.
-        BaseModelError: the base model is not installed.
-        TrainingFailed: training yields no adapter; nothing is published.
-        MachineFailed: likewise, but the next retrain continues the run.
-        OSError: the volume cannot be written; the next retrain continues the run where one had begun.
-        RegistryError: the registry cannot be written.
+    The caller sees to it that one runs at a time.
     """
-    adapter = check_adapter_name(settings.adapter.name)
-    paths.runs.mkdir(parents=True, exist_ok=True)
-    with exclusive(paths.runs / ".lock", "retrain"):
+
+    def __init__(
+        self,
+        base_settings: BaseSettings,
+        paths: DataPaths,
+        *,
+        worker: Worker,
+        judge: Judge,
+        console: Console,
+        prober: Prober = record_probe,
+    ) -> None:
+        """Train with ``worker``, judge with ``judge``, say on ``console`` what is decided."""
+        self._base_settings = base_settings
+        self._paths = paths
+        self._registry = Registry(paths.registry)
+        self._worker = worker
+        self._judge = judge
+        self._console = console
+        self._prober = prober
+
+    def __call__(self, task: Task, journal: Journal) -> Outcome:
+        """Train on the task's rows, publish the adapter, judge it, put it in service if it is better.
+
+        A run of the same job that did not finish is continued where nothing has changed since, and one that was published before
+        it was judged is judged.
+
+        Raises:
+            DataRefused: the rows are not fit to train on; nothing was loaded.
+            BaseModelError: the base model is not installed.
+            TrainingFailed: training yields no adapter; nothing is published.
+            MachineFailed: likewise, but the run can be continued.
+            OSError: the volume cannot be written; the run can be continued where one had begun.
+            RegistryError: the registry cannot be written, or the adapter's name is none.
+        """
+        adapter = check_adapter_name(task.settings.adapter.name)
         clock = _Clock()
-        base = read_base_model(paths.models, base_settings.base_model)
-        base_folder = paths.models / base.name
-        with runs.fresh_folder(paths.runs) as fresh:
-            sources = take_snapshot(paths.datasets, fresh / "snapshot")
-            identity = runs.identity_of(settings, snapshot_hash(sources), base)
-            prepared = prepare(sources, fresh / "snapshot", base_folder, settings.data, settings.recipe.max_length)
-            run, decision = runs.begin(paths.runs, fresh, identity)
-        console.print(decision)
+        base = read_base_model(self._paths.models, self._base_settings.base_model)
+        base_folder = self._paths.models / base.name
+        run, prepared = self._begin(task, base, journal)
         clock.lap("data")
         try:
-            ended = _train(settings, run, base_folder, prepared, worker, console)
-            clock.lap("training")
-            if isinstance(ended, Interrupted):
-                run.enter("interrupted", f"at step {ended.step}")
-                return _outcome(None, run, ended.step, None, None, [], clock)
-            manifest = _publish(settings, base, run, prepared, ended, paths, prober)
-            clock.lap("publishing")
+            published = find_published(self._registry, adapter, run.record.run_id)
+            if published is None:
+                ended = self._train(task.settings, run, base_folder, prepared, journal)
+                clock.lap("training")
+                if isinstance(ended, Interrupted):
+                    run.enter("interrupted", f"at step {ended.step}")
+                    return _interrupted(run, ended, clock)
+                published = self._publish(task.settings, base, run, prepared, ended)
+                clock.lap("publishing")
         except MachineFailed as error:
             run.enter("interrupted", str(error))
             raise
@@ -107,39 +114,103 @@ def retrain(
             run.enter("failed", str(error))
             raise
         finally:
-            runs.prune(paths.runs, _KEEP_RUNS, run)
-        version = model_name(adapter, manifest.version)
+            runs.prune(self._paths.runs, _KEEP_RUNS, run, task.unfinished)
+        version = model_name(adapter, published.version)
         run.enter("published", version)
-        registry = Registry(paths.registry)
-        passed, reasons = _judge(registry, manifest, prepared, base_folder, judge)
+        journal.published(version)
+        passed, reasons = self._judged(published, prepared, base_folder, journal)
         clock.lap("judging")
-        for old in _old_deleted(registry, adapter, settings.versions.keep, judge):
-            console.print(f"{model_name(adapter, old)} was deleted: versions.keep = {settings.versions.keep}")
-        return _outcome(version, run, ended.steps, ended, passed, reasons, clock)
+        self._delete_old(adapter, task.settings.versions.keep)
+        return _outcome(run, published, passed, reasons, clock)
+
+    def _begin(self, task: Task, base: BaseModel, journal: Journal) -> tuple[runs.Run, Prepared]:
+        """Copy and check the rows, and find the run that they belong to."""
+        settings = task.settings
+        with runs.fresh_folder(self._paths.runs) as fresh:
+            sources = task.rows.copy(fresh / "snapshot")
+            identity = runs.identity_of(settings, snapshot_hash(sources), base)
+            prepared = prepare(
+                sources,
+                fresh / "snapshot",
+                self._paths.models / base.name,
+                settings.data,
+                settings.recipe.max_length,
+                holdout_file=task.rows.holdout_file,
+            )
+            journal.validated(prepared.report)
+            run, decision = runs.begin(self._paths.runs, fresh, identity, task.job, task.unfinished)
+        self._console.print(decision)
+        journal.began(run.record.run_id)
+        return run, prepared
+
+    def _train(
+        self, settings: TrainingSettings, run: runs.Run, base_folder: Path, prepared: Prepared, journal: Journal
+    ) -> Finished | Interrupted:
+        resume_from = newest_whole(run.checkpoints)
+        if resume_from is not None:
+            self._console.print(f"continuing from {resume_from.name}")
+        job = TrainingJob(
+            base_folder=base_folder,
+            train_rows=_save_rows(prepared.train, run.folder / "rows"),
+            holdout_rows=_save_rows(prepared.holdout, run.folder / "holdout") if prepared.holdout else None,
+            checkpoints_folder=run.checkpoints,
+            adapter_folder=run.adapter,
+            resume_from=resume_from,
+            recipe=settings.recipe,
+            lora=settings.lora,
+            checkpoints=settings.checkpoints,
+        )
+        title = f"{settings.adapter.name}, run {run.record.run_id}"
+        log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
+        try:
+            return self._worker(job, run.folder, _both(log, journal.trained))
+        finally:
+            log.close()
+
+    def _publish(
+        self, settings: TrainingSettings, base: BaseModel, run: runs.Run, prepared: Prepared, finished: Finished
+    ) -> Manifest:
+        registry, adapter = self._registry, settings.adapter.name
+        base_folder = self._paths.models / base.name
+        with staging(registry, adapter) as staged:
+            collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
+            (staged / ROWS).write_bytes(encode_rows(prepared.fates))
+            tokenizer = load_tokenizer(base_folder)
+            probe = self._prober(base_folder, staged, tokenizer, run.folder, self._paths.cache / "trainer")
+            lineage = lineage_of_run(run, settings, base, prepared, finished, probe)
+            return publish(registry, adapter, staged, lineage)
+
+    def _judged(
+        self, manifest: Manifest, prepared: Prepared, base_folder: Path, journal: Journal
+    ) -> tuple[bool | None, list[str]]:
+        """Promote a version that the gate finds better; it stays a candidate otherwise, and without a verdict."""
+        adapter, version = manifest.adapter, manifest.version
+        try:
+            report = self._judge(self._registry, adapter, version, prepared, load_tokenizer(base_folder))
+        except JudgingFailed as error:
+            return None, [str(error)]
+        journal.judged(report)
+        if report.passed:
+            promote(self._registry, adapter, version, how="gate")
+            journal.promoted(model_name(adapter, version), self._judge.follows(adapter, version))
+        return report.passed, report.reasons
+
+    def _delete_old(self, adapter: str, keep: int) -> None:
+        """Delete old versions, if a server tells which of them it holds; without one nothing goes."""
+        try:
+            in_use = self._judge.loaded(adapter)
+        except JudgingFailed:
+            return
+        for old in delete_old(self._registry, adapter, keep=keep, in_use=in_use):
+            self._console.print(f"{model_name(adapter, old)} was deleted: versions.keep = {keep}")
 
 
-def _train(
-    settings: TrainingSettings, run: runs.Run, base_folder: Path, prepared: Prepared, worker: Worker, console: Console
-) -> Finished | Interrupted:
-    resume_from = newest_whole(run.checkpoints)
-    if resume_from is not None:
-        console.print(f"continuing from {resume_from.name}")
-    job = TrainingJob(
-        base_folder=base_folder,
-        train_rows=_save_rows(prepared.train, run.folder / "rows"),
-        holdout_rows=_save_rows(prepared.holdout, run.folder / "holdout") if prepared.holdout else None,
-        checkpoints_folder=run.checkpoints,
-        adapter_folder=run.adapter,
-        resume_from=resume_from,
-        recipe=settings.recipe,
-        lora=settings.lora,
-        checkpoints=settings.checkpoints,
-    )
-    log = RunLog(run.events, run.loss_curve, title=f"{settings.adapter.name}, run {run.record.run_id}", console=console)
-    try:
-        return worker(job, run.folder, log)
-    finally:
-        log.close()
+def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+    def tell(event: Event) -> None:
+        first(event)
+        second(event)
+
+    return tell
 
 
 def _save_rows(examples: list[Example], folder: Path) -> Path:
@@ -149,89 +220,32 @@ def _save_rows(examples: list[Example], folder: Path) -> Path:
     return folder
 
 
-def _publish(
-    settings: TrainingSettings,
-    base: BaseModel,
-    run: runs.Run,
-    prepared: Prepared,
-    finished: Finished,
-    paths: DataPaths,
-    prober: Prober,
-) -> Manifest:
-    registry, adapter = Registry(paths.registry), settings.adapter.name
-    base_folder = paths.models / base.name
-    with staging(registry, adapter) as staged:
-        collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
-        (staged / ROWS).write_bytes(encode_rows(prepared.fates))
-        probe = prober(base_folder, staged, load_tokenizer(base_folder), run.folder, paths.cache / "trainer")
-        lineage = Lineage(
-            base=BaseReference(
-                name=base.name, fingerprint=base.fingerprint, chat_template_sha256=base.chat_template_sha256
-            ),
-            lora=LoraFacts(
-                rank=settings.lora.rank, alpha=settings.lora.alpha, target_modules=sorted(settings.lora.target_modules)
-            ),
-            probe=probe,
-            dataset=msgspec.to_builtins(prepared.report),
-            recipe=msgspec.to_builtins(settings),
-            packages=_package_versions(),
-            metrics={
-                **{key: value for key, value in msgspec.to_builtins(finished).items() if key != "type"},
-                "train_rows": len(prepared.train),
-                "holdout_rows": len(prepared.holdout),
-                "probe_change": probe_change(probe),
-            },
-        )
-        return publish(registry, adapter, staged, lineage)
-
-
-def _judge(
-    registry: Registry, manifest: Manifest, prepared: Prepared, base_folder: Path, judge: Judge
-) -> tuple[bool | None, list[str]]:
-    """Promote a version that the gate finds better; it stays a candidate otherwise, and without a verdict."""
-    try:
-        report = judge(registry, manifest.adapter, manifest.version, prepared, load_tokenizer(base_folder))
-    except JudgingFailed as error:
-        return None, [str(error)]
-    if report.passed:
-        promote(registry, manifest.adapter, manifest.version, how="gate")
-    return report.passed, report.reasons
-
-
-def _old_deleted(registry: Registry, adapter: str, keep: int, judge: Judge) -> list[int]:
-    """Delete old versions, if a server tells which of them it holds; without one nothing goes."""
-    try:
-        in_use = judge.loaded(adapter)
-    except JudgingFailed:
-        return []
-    return delete_old(registry, adapter, keep=keep, in_use=in_use)
-
-
-def _package_versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue  # the other backend's package
-    return found
+def _interrupted(run: runs.Run, ended: Interrupted, clock: "_Clock") -> Outcome:
+    return Outcome(
+        version=None,
+        run=run.record.run_id,
+        steps=ended.step,
+        train_loss=None,
+        holdout_loss=None,
+        passed=None,
+        reasons=[],
+        seconds=clock.laps,
+    )
 
 
 def _outcome(
-    version: str | None,
     run: runs.Run,
-    steps: int,
-    finished: Finished | None,
+    published: Manifest,
     passed: bool | None,  # noqa: FBT001 - not a switch: the verdict
     reasons: list[str],
     clock: "_Clock",
 ) -> Outcome:
     return Outcome(
-        version=version,
+        version=model_name(published.adapter, published.version),
         run=run.record.run_id,
-        steps=steps,
-        train_loss=finished.train_loss if finished else None,
-        holdout_loss=finished.holdout_loss if finished else None,
+        steps=published.metrics["steps"],
+        train_loss=published.metrics["train_loss"],
+        holdout_loss=published.metrics["holdout_loss"],
         passed=passed,
         reasons=reasons,
         seconds=clock.laps,

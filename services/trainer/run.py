@@ -1,9 +1,9 @@
-"""One folder per training run, found again after an interruption when nothing that matters has changed."""
+"""One folder per training run, which belongs to a job and is found again when nothing that matters has changed."""
 
 import hashlib
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,12 @@ from services.base_model.identity import BaseModel
 from services.common.durable import replace_file
 
 RUN_FILE = "run.json"
+EVENTS_FILE = "events.jsonl"
 _NEW_PREFIX = ".new-"
 
 # A run that is "running" and has no process was killed; it is continued like one that was "interrupted".
 State = Literal["running", "interrupted", "failed", "published"]
+_UNFINISHED = frozenset[State]({"running", "interrupted"})
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,13 +32,18 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``run.json``."""
+    """The content of ``run.json``.
+
+    Attributes:
+        job: whose run it is; empty in runs of earlier releases.
+    """
 
     run_id: str
     identity: Identity
     state: State
     started: str
     note: str = ""
+    job: str = ""
 
 
 class Run:
@@ -60,7 +67,7 @@ class Run:
     @property
     def events(self) -> Path:
         """One JSON object a line: every step, checkpoint and change of state."""
-        return self.folder / "events.jsonl"
+        return self.folder / EVENTS_FILE
 
     @property
     def loss_curve(self) -> Path:
@@ -102,47 +109,52 @@ def fresh_folder(runs: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def begin(runs: Path, fresh: Path, identity: Identity) -> tuple[Run, str]:
-    """Continue the newest unfinished run if its identity is the same, else make ``fresh`` a run of its own.
+def begin(runs: Path, fresh: Path, identity: Identity, job: str, unfinished: Collection[str]) -> tuple[Run, str]:
+    """Continue the run of ``job`` if its identity is the same, else make ``fresh`` a run of its own.
+
+    An interrupted run of the same identity whose own job has ended is as good: it is handed over to ``job``.
+
+    Args:
+        runs: the folder of all runs.
+        fresh: what ``fresh_folder`` made.
+        identity: of what ``job`` trains now.
+        job: whose run it will be.
+        unfinished: jobs that may yet continue runs of their own.
 
     Returns:
         The run, and one sentence on what was decided and why.
     """
-    last = _newest_unfinished(runs)
-    if last is not None and last.record.identity == identity:
-        last.enter("running")
-        return last, f"continuing run {last.record.run_id}, which did not finish"
+    every = _all(runs)
+    own = [run for run in every if run.record.job == job and run.record.state != "failed"]
+    left = [run for run in every if run.record.job not in {job, *unfinished} and run.record.state in _UNFINISHED]
+    for run in (*reversed(own), *reversed(left)):
+        if run.record.identity == identity:
+            run.record = msgspec.structs.replace(run.record, job=job)
+            run.enter("running" if run.record.state in _UNFINISHED else run.record.state, run.record.note)
+            return run, f"continuing run {run.record.run_id}, which did not finish"
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"  # in order of time, within a second too
     folder = runs / run_id
     fresh.rename(folder)
-    run = Run(folder, RunRecord(run_id=run_id, identity=identity, state="running", started=now.isoformat()))
+    run = Run(folder, RunRecord(run_id=run_id, identity=identity, state="running", started=now.isoformat(), job=job))
     run.checkpoints.mkdir()
     run.enter("running")
-    if last is None:
+    if not own:
         return run, f"run {run_id}"
+    last = own[-1].record
     changed = [
-        field
-        for field in Identity.__struct_fields__
-        if getattr(last.record.identity, field) != getattr(identity, field)
+        field for field in Identity.__struct_fields__ if getattr(last.identity, field) != getattr(identity, field)
     ]
-    return (
-        run,
-        f"run {run_id}, from the start: {', '.join(changed)} changed since run {last.record.run_id} was interrupted",
-    )
+    return run, f"run {run_id}, from the start: {', '.join(changed)} changed since run {last.run_id} was interrupted"
 
 
-def prune(runs: Path, keep: int, used: Run) -> None:
-    """Delete every run but ``used`` and the newest ``keep``, whatever became of them: each holds a copy of the rows."""
+def prune(runs: Path, keep: int, used: Run, unfinished: Collection[str]) -> None:
+    """Delete every run but ``used``, the newest ``keep`` and those of ``unfinished`` jobs: each holds a copy of the rows."""
+    stay = {used.folder, *(run.folder for run in _all(runs) if run.record.job in unfinished)}
     folders = sorted(entry for entry in runs.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     for folder in folders[:-keep]:
-        if folder != used.folder:
+        if folder not in stay:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _newest_unfinished(runs: Path) -> Run | None:
-    every = _all(runs)
-    return every[-1] if every and every[-1].record.state in {"running", "interrupted"} else None
 
 
 def _all(runs: Path) -> list[Run]:

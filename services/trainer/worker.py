@@ -38,12 +38,23 @@ class Worker(Protocol):
 
 
 class Stop:
-    """Whether the operator asked this process to end (SIGTERM, or Ctrl-C)."""
+    """Whether what runs now is to end: this process was asked to (SIGTERM, Ctrl-C), or its job's owner wishes it.
+
+    Attributes:
+        signalled: the process is to end.
+        wished: the job under way is to end; the queue says what becomes of it.
+    """
 
     def __init__(self) -> None:
         """Nobody asked yet."""
-        self.requested = False
+        self.signalled = False
+        self.wished = False
         self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether anybody asked."""
+        return self.signalled or self.wished
 
     @contextmanager
     def passed_to(self, child: "subprocess.Popen[bytes]") -> Iterator[None]:
@@ -58,9 +69,22 @@ class Stop:
 
     def handle(self, _signal: int, _frame: FrameType | None) -> None:
         """Take a signal; a handler for ``signal.signal``."""
-        self.requested = True
-        if self._child is not None and self._child.poll() is None:
-            self._child.send_signal(signal.SIGTERM)
+        self.signalled = True
+        self._pass_on()
+
+    def ask(self) -> None:
+        """Take the wish of a job's owner; from any thread."""
+        self.wished = True
+        self._pass_on()
+
+    def forget(self) -> None:
+        """Begin another job: what was wished of the one before is done."""
+        self.wished = False
+
+    def _pass_on(self) -> None:
+        child = self._child
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGTERM)
 
 
 class ProcessWorker:

@@ -94,6 +94,21 @@ class JudgeClient:
                 )
             await asyncio.sleep(_POLL_SECONDS)
 
+    async def wait_until_in_service(self, adapter: str, model: str) -> None:
+        """Wait until the alias ``adapter`` leads to ``model``.
+
+        Raises:
+            VersionNotServed: it does not, in ``load_seconds``.
+            JudgingFailed: no server answers.
+        """
+        deadline = time.monotonic() + self._settings.load_seconds
+        while ((await self._readiness()).get("adapters") or {}).get(adapter, {}).get("serving") != model:
+            if time.monotonic() > deadline:
+                raise VersionNotServed(
+                    f"{adapter} does not lead to {model} within gate.load_seconds = {self._settings.load_seconds:g}; `make status` says why"
+                )
+            await asyncio.sleep(_POLL_SECONDS)
+
     async def loaded(self, adapter: str) -> set[int]:
         """The versions of ``adapter`` that the server holds.
 

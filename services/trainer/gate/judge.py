@@ -1,9 +1,9 @@
 """Judge a published version: load beside the one in service, ask all three the same, decide, report."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -15,7 +15,7 @@ from services.registry.layout import Registry, model_name
 from services.registry.manifest import read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.reports import manifest_hash, write_report
-from services.trainer.gate.client import JudgeClient, VersionNotServed
+from services.trainer.gate.client import JudgeClient, JudgingFailed, VersionNotServed
 from services.trainer.gate.measure import Sheet, measure
 from services.trainer.gate.page import render_page
 from services.trainer.gate.progress import JudgingProgress
@@ -23,6 +23,9 @@ from services.trainer.gate.questions import Questions, questions_of
 from services.trainer.gate.report import Report, build_report, unjudged_report
 from services.trainer.gate.settings import GateSettings
 from services.trainer.gate.verdict import decide
+
+_STOP_SECONDS = 0.25
+_Result = TypeVar("_Result")
 
 
 class Judge(Protocol):
@@ -43,6 +46,13 @@ class Judge(Protocol):
             JudgingFailed: no server answers.
         """
 
+    def follows(self, adapter: str, version: int, /) -> str | None:
+        """Wait until the server answers to ``adapter`` with ``version``, which was just promoted.
+
+        Returns:
+            None once it does; else why that was not seen. It may yet follow.
+        """
+
 
 class ServerJudge:
     """Judges on the running server."""
@@ -60,8 +70,9 @@ class ServerJudge:
         digest = manifest_hash(registry, adapter, version)
         questions = questions_of(prepared.holdout_rows, prepared.holdout, tokenizer, self._settings.gate)
         try:
-            with JudgingProgress(self._console, self._stopped) as progress:
-                sheets = asyncio.run(self._ask(model, _in_service(registry, adapter, version), questions, progress))
+            with JudgingProgress(self._console) as progress:
+                current = _in_service(registry, adapter, version)
+                sheets = asyncio.run(self._until_stopped(self._ask(model, current, questions, progress)))
         except VersionNotServed as refusal:
             report = unjudged_report(model, digest, str(refusal), self._settings)
         else:
@@ -81,6 +92,35 @@ class ServerJudge:
                 return await client.loaded(adapter)
 
         return asyncio.run(ask())
+
+    def follows(self, adapter: str, version: int) -> str | None:
+        """See ``Judge``."""
+
+        async def wait() -> None:
+            async with JudgeClient(self._settings.gate, self._socket) as client:
+                await client.wait_until_in_service(adapter, model_name(adapter, version))
+
+        try:
+            asyncio.run(self._until_stopped(wait()))
+        except (JudgingFailed, VersionNotServed) as error:
+            return str(error)
+        return None
+
+    async def _until_stopped(self, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result of ``work``, unless somebody asks to stop first: the version then stays what it is.
+
+        Raises:
+            JudgingFailed: somebody asked to stop.
+        """
+        task = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=_STOP_SECONDS))[0]:
+                if self._stopped():
+                    raise JudgingFailed("judging was interrupted")
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        return task.result()
 
     async def _ask(
         self, model: str, current: str | None, questions: Questions, progress: JudgingProgress

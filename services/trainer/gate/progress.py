@@ -1,7 +1,6 @@
 """What the operator sees while a version is judged: a bar on a terminal, elsewhere a log line every few seconds."""
 
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -9,20 +8,14 @@ import structlog
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from services.trainer.gate.client import JudgingFailed
-
 _LOG_EVERY_SECONDS = 5.0
 
 
 class JudgingProgress:
-    """Counts answered requests per model; a context manager.
+    """Counts answered requests per model; a context manager."""
 
-    A request to stop ends the judging here, between two answers: the version stays a candidate.
-    """
-
-    def __init__(self, console: Console, stopped: Callable[[], bool]) -> None:
-        """Show on ``console`` until ``stopped`` says so."""
-        self._stopped = stopped
+    def __init__(self, console: Console) -> None:
+        """Show on ``console``."""
         self._logged = 0.0
         self._tasks: dict[str, TaskID] = {}
         self._bar: Progress | None = None
@@ -49,13 +42,7 @@ class JudgingProgress:
             self._bar.stop()
 
     def __call__(self, model: str, done: int, of: int) -> None:
-        """Take one answered request.
-
-        Raises:
-            JudgingFailed: the operator asked to stop.
-        """
-        if self._stopped():
-            raise JudgingFailed("judging was interrupted")
+        """Take one answered request."""
         if self._bar is not None:
             if model not in self._tasks:
                 self._tasks[model] = self._bar.add_task(model, total=of)

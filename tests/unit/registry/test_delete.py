@@ -37,7 +37,7 @@ def test_the_version_in_service_stays_until_its_whole_adapter_goes(registry: Reg
     with pytest.raises(RegistryError, match="acme@2 is in service; `make promote` another version, or delete all"):
         delete_version(registry, "acme", 2)
     assert registry.versions("acme") == [1, 2, 3, 4]
-    assert delete_adapter(registry, "acme") == [1, 2, 3, 4]
+    assert delete_adapter(registry, "acme", newest=4) == [1, 2, 3, 4]
     assert registry.versions("acme") == []
     assert read_pointer(registry, "acme") is None
 
@@ -60,7 +60,7 @@ def test_the_pointer_names_no_version_that_is_gone(registry: Registry) -> None:
 def test_a_deleted_number_is_never_given_again(registry: Registry, *, whole: bool) -> None:
     """A client that pinned it gets an error, not another model; an engine that cached it, no stale prefix."""
     if whole:
-        delete_adapter(registry, "acme")
+        delete_adapter(registry, "acme", newest=4)
     else:
         delete_version(registry, "acme", 4)
     assert publish_adapter(registry).version == 5
@@ -76,13 +76,23 @@ def test_a_deletion_that_was_killed_is_finished_by_the_next(
 
     monkeypatch.setattr("shutil.rmtree", killed)
     with pytest.raises(KeyboardInterrupt):
-        delete_adapter(registry, "acme")
+        delete_adapter(registry, "acme", newest=4)
     monkeypatch.undo()
     assert (read_pointer(registry, "acme"), registry.versions("acme")) == (None, [2, 3, 4])
-    assert delete_adapter(registry, "acme") == [2, 3, 4]
-    assert delete_adapter(registry, "acme") == []
+    assert delete_adapter(registry, "acme", newest=4) == [2, 3, 4]
+    assert delete_adapter(registry, "acme", newest=4) == []
 
 
 def test_what_is_not_there_is_no_fault(registry: Registry) -> None:
     assert not delete_version(registry, "acme", 9)
-    assert delete_adapter(registry, "nobody") == []
+    assert delete_adapter(registry, "nobody", newest=4) == []
+
+
+def test_a_version_that_came_after_the_wish_to_delete_all_stays(registry: Registry) -> None:
+    """In service or not: nobody asked for it to go."""
+    publish_adapter(registry)
+    promote(registry, "acme", 5)
+    assert delete_adapter(registry, "acme", newest=4) == [1, 2, 3, 4]
+    pointer = read_pointer(registry, "acme")
+    assert pointer is not None
+    assert (pointer.version, pointer.previous, registry.versions("acme")) == (5, None, [5])

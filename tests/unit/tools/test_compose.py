@@ -57,6 +57,24 @@ def test_the_server_listens_where_its_port_is_published(file: str) -> None:
     assert {"server.host=0.0.0.0", "server.port=8000"} <= set(_services(file)["server"]["command"])
 
 
+def test_the_trainer_works_on_the_queue_that_the_server_fills() -> None:
+    """Both mount it, and both start with `make up`; nothing else of the server's or the trainer's is writable for both."""
+    services = _services("compose.yaml")
+    assert services["trainer"]["command"] == ["work"]
+    assert services["trainer"]["restart"] == services["server"]["restart"] == "unless-stopped"
+    assert "profiles" not in services["trainer"]
+    assert services["trainer"]["network_mode"] == "none"
+    writable = [
+        {
+            volume.split(":", 1)[1].rpartition("}")[2]
+            for volume in services[name]["volumes"]
+            if not volume.endswith(":ro")
+        }
+        for name in ("server", "trainer")
+    ]
+    assert {volume.rpartition(":")[2] for volume in writable[0] & writable[1]} == {"/data/jobs"}
+
+
 def test_the_healthcheck_asks_the_published_port() -> None:
     """Not the one of config/server.toml, on which nothing listens."""
     server = _services("compose.yaml")["server"]

@@ -31,7 +31,8 @@ class Make:
             f"with open({str(self._heard)!r}, 'a') as heard: heard.write(json.dumps(sys.argv[1:]) + '\\n')\n"
         )
         docker.chmod(0o755)
-        self._environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+        data = str(folder / "data")  # `make build` makes folders
+        self._environment = {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder), "WHETSTONE_DATA_DIR": data}
         self.output = ""
 
     def __call__(self, *words: str) -> list[Any]:
@@ -69,6 +70,7 @@ def make(tmp_path: Path) -> Make:
         (["verify", "ADAPTER=acme"], (*REGISTRY, "verify", "--adapter", "acme", "--json")),
         (["keys"], (*KEYS, "list", "--json")),
         (["status"], (*SERVER, *LISTENS, "--json")),
+        (["jobs"], ("run", "--rm", "trainer", "jobs", "--json")),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -93,6 +95,19 @@ def test_keys_are_made_limited_and_revoked(make: Make) -> None:
     assert limited == [(*KEYS, "add", "our app", "--models", "acme,beta", "--expires", "2027-01-31 12:00")]
     assert make("revoke", "NAME=our app") == [(*KEYS, "revoke", "our app")]
     assert make("revoke") == [(*KEYS, "revoke")]
+
+
+def test_a_job_is_cancelled_by_its_id(make: Make) -> None:
+    """One that was forgotten is missing, not empty."""
+    assert make("cancel", "JOB=ftjob-1") == [("run", "--rm", "trainer", "cancel", "ftjob-1")]
+    assert make("cancel") == [("run", "--rm", "trainer", "cancel")]
+
+
+def test_both_images_are_built_and_all_is_stopped(make: Make) -> None:
+    """Without a profile, server and trainer are what there is; `down` ends the tools' containers, too."""
+    assert make("build") == [("build",)]
+    assert make("down") == [("--profile", "tools", "down")]
+    assert make("logs") == [("logs", "--follow", "server", "trainer")]
 
 
 def test_versions_are_chosen(make: Make) -> None:

@@ -4,22 +4,27 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from rich.console import Console
 
 from services.base_model.identity import BaseModelSettings, BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
 from services.dataset.prepare import Prepared
+from services.dataset.report import DataReport
 from services.registry.layout import Registry, model_name
 from services.registry.manifest import ProbePrompt
 from services.trainer.checkpoints import seal
 from services.trainer.gate.judge import Judge
 from services.trainer.gate.report import Report
+from services.trainer.outcome import Outcome
 from services.trainer.probe import Prober
-from services.trainer.retrain import Outcome, retrain
+from services.trainer.retrain import Retrain, Task
+from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Checkpoint, Event, Finished, Interrupted, Step, TrainingJob
+from services.trainer.training.job import Checkpoint, Event, Finished, Interrupted, MachineFailed, Step, TrainingJob
 from tests.support.adapters import safetensors, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
 
@@ -77,6 +82,7 @@ class FakeWorker:
                     step=step,
                     of=4,
                     loss=1.0 / step,
+                    accuracy=step / 4,
                     learning_rate=1e-4,
                     grad_norm=1.0,
                     tokens=100 * step,
@@ -94,9 +100,18 @@ class FakeWorker:
                 return Interrupted(step=step)
         job.adapter_folder.mkdir(exist_ok=True)
         write_adapter(job.adapter_folder, rank=job.lora.rank, lora_alpha=job.lora.alpha, auto_mapping={"x": "y"})
-        return Finished(
-            steps=4, train_loss=0.5, holdout_loss=None, update_norm=1.0, tokens=400, seconds=4.0, backend="fake"
+        finished = Finished(
+            steps=4,
+            train_loss=0.5,
+            holdout_loss=0.4,
+            holdout_accuracy=0.9,
+            update_norm=1.0,
+            tokens=400,
+            seconds=4.0,
+            backend="fake",
         )
+        on_event(finished)
+        return finished
 
 
 def fake_probe(*_: object) -> list[ProbePrompt]:
@@ -143,6 +158,41 @@ class FakeJudge:
             raise self._fail
         return self.in_use
 
+    def follows(self, _adapter: str, _version: int) -> str | None:
+        """See ``Judge``."""
+        return None
+
+
+class FakeJournal:
+    """Remembers what it was told, in a word each."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def validated(self, report: DataReport) -> None:
+        """See ``Journal``."""
+        self.told.append(f"validated {report.rows}")
+
+    def began(self, run: str) -> None:
+        """See ``Journal``."""
+        self.told.append(f"began {run}")
+
+    def trained(self, event: Event) -> None:
+        """See ``Journal``."""
+        self.told.append(f"{type(event).__name__.lower()} {getattr(event, 'step', '')}".strip())
+
+    def published(self, version: str) -> None:
+        """See ``Journal``."""
+        self.told.append(f"published {version}")
+
+    def judged(self, report: Report) -> None:
+        """See ``Journal``."""
+        self.told.append(f"judged {report.passed}")
+
+    def promoted(self, version: str, unconfirmed: str | None) -> None:
+        """See ``Journal``."""
+        self.told.append(f"promoted {version}" + (f", {unconfirmed}" if unconfirmed else ""))
+
 
 class House:
     """A data root with a base model and rows, and a way to retrain on them."""
@@ -152,6 +202,8 @@ class House:
         self.registry = Registry(self.paths.registry)
         self.paths.datasets.mkdir(parents=True)
         self.write_rows(20)
+        self.journal = FakeJournal()
+        self._job = 1
 
     def write_rows(self, count: int) -> None:
         """Put ``count`` distinct rows in place of those that are there."""
@@ -165,16 +217,30 @@ class House:
         *,
         prober: Prober = fake_probe,
         judge: Judge | None = None,
+        task: Task | None = None,
     ) -> tuple[Outcome, str]:
-        """Retrain; the outcome, and what was said."""
+        """Retrain, for the job before where that has not ended; the outcome, and what was said."""
         console = Console(record=True, width=200, file=io.StringIO())
-        settings = load("training", TrainingSettings, ["adapter.name=acme", *overrides], folder=CONFIG)
-        outcome = retrain(
-            settings, self.base, self.paths, worker=worker, judge=judge or FakeJudge(), console=console, prober=prober
+        retrain = Retrain(
+            self.base, self.paths, worker=worker, judge=judge or FakeJudge(), console=console, prober=prober
         )
+        try:
+            outcome = retrain(task or self.task(overrides), self.journal)
+        except MachineFailed:
+            raise
+        except Exception:
+            self._job += 1
+            raise
+        self._job += outcome.version is not None
         return outcome, console.export_text()
+
+    def task(self, overrides: Sequence[str] = (), **different: Any) -> Task:
+        """The job of the operator who retrains on the folder; ``different`` fields of it."""
+        settings = load("training", TrainingSettings, ["adapter.name=acme", *overrides], folder=CONFIG)
+        task = Task(job=f"ftjob-{self._job}", settings=settings, rows=Rows(training=self.paths.datasets))
+        return msgspec.structs.replace(task, **different)
 
     @property
     def runs(self) -> list[str]:
         """The names of all folders of runs, in order of time."""
-        return sorted(entry.name for entry in self.paths.runs.iterdir() if entry.is_dir())
+        return sorted(entry.name for entry in self.paths.runs.glob("*") if entry.is_dir())

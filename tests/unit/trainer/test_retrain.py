@@ -11,8 +11,6 @@ import pytest
 
 from services.base_model.errors import BaseModelError
 from services.dataset.faults import DataRefused
-from services.registry.errors import RegistryBusy
-from services.registry.lock import exclusive
 from services.registry.manifest import ProbePrompt, read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.rows import read_rows
@@ -134,15 +132,6 @@ def test_a_failed_run_publishes_nothing_and_the_old_version_serves_on(house: Hou
     pointer = read_pointer(house.registry, "acme")
     assert pointer is not None
     assert (pointer.version, house.registry.versions("acme")) == (1, [1])
-
-
-def test_a_second_retrain_ends_at_once_and_says_who_holds_the_lock(house: House) -> None:
-    house.paths.runs.mkdir(parents=True)
-    with (
-        exclusive(house.paths.runs / ".lock", "retrain"),
-        pytest.raises(RegistryBusy, match="held by: retrain, process"),
-    ):
-        house.retrain(FakeWorker())
 
 
 def test_rows_that_change_while_training_do_not_change_the_run(house: House) -> None:

@@ -3,6 +3,8 @@
 import json
 import logging
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +13,10 @@ import structlog
 
 from services.base_model.identity import BaseModelSettings
 from services.base_model.install import install
-from services.registry.lock import exclusive
+from services.common.paths import DataPaths
+from services.jobs.records import NewJob
 from services.trainer.__main__ import main
+from services.trainer.work.desk import Desk
 from tests.unit.trainer.house import CONFIG, TinyBase
 
 GOOD = [{"prompt": f"question {index}", "completion": f"answer {index}"} for index in range(20)]
@@ -157,8 +161,39 @@ def test_a_volume_that_cannot_be_written_exits_with_1_and_one_sentence(
     )
 
 
-def test_a_second_retrain_exits_with_4(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (data / "runs").mkdir()
-    with exclusive(data / "runs" / ".lock", "retrain"):
-        assert main(["retrain"]) == 4
-    assert "held by: retrain, process" in capsys.readouterr().err
+def test_a_second_retrain_exits_with_4_and_names_the_job_and_who_works_on_it(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk = Desk(DataPaths(data))
+    first, _ = desk.queue.submit(NewJob(source="operator", owner="operator", model="tiny-base", adapter="assistant"))
+    with desk.work.holding():
+        assert main(["retrain", "--json"]) == 4
+    said = capsys.readouterr()
+    assert f"the operator's job {first.id} is queued" in json.loads(said.out)["error"]
+    assert "held by: the trainer's worker, process" in said.err
+    assert f"`make cancel JOB={first.id}`" in said.err
+
+
+def test_jobs_are_listed_and_cancelled(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    desk = Desk(DataPaths(data))
+    jobs = [
+        desk.queue.submit(NewJob(source="api", owner="app", model="tiny-base", adapter=name))[0].id for name in "ab"
+    ]
+    assert main(["cancel", jobs[0]]) == 0
+    assert main(["cancel", jobs[0]]) == 1
+    assert "cannot be cancelled: it is cancelled" in capsys.readouterr().err
+    assert main(["jobs", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [(job["id"], job["status"], job["place"]) for job in listed] == [
+        (jobs[1], "queued", 0),
+        (jobs[0], "cancelled", None),
+    ]
+    assert main(["jobs"]) == 0
+    assert jobs[1] in capsys.readouterr().out
+
+
+def test_no_verb_of_the_queue_imports_what_trains() -> None:
+    """An idle worker costs next to nothing."""
+    words = "import sys, services.trainer.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "datasets", "trl"} & set(done.stdout.split())
