@@ -1,11 +1,14 @@
 """Check one file of rows as training would: ``python -m services.dataset FILE``. The server runs it for every upload.
 
-It prints one JSON object: ``{"rows": ...}`` and exit code 0, or ``{"faults": [...]}`` and exit code 3.
+It prints one JSON object: ``{"rows": ...}`` and exit code 0, or ``{"count": ..., "faults": [...]}``, the first of them, and
+exit code 3.
 """
 
 import argparse
+import contextlib
 import hashlib
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,32 +18,94 @@ import msgspec
 from services.base_model.identity import BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
-from services.dataset.faults import DataRefused
-from services.dataset.prepare import prepare
+from services.dataset.faults import DataRefused, Fault
+from services.dataset.prepare import prepare, read_rows
 from services.dataset.settings import CheckSettings
 from services.dataset.sources import Snapshot, SourceFile
 
 EXIT_BAD_DATA = 3
 _NICENESS = 15  # serving goes first
+_SHOWN = 20
+_HOPELESS = 1000  # bad lines, over which what else may be wrong is not looked for
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What is printed of a file that is not fit.
+
+    Attributes:
+        count: of all faults.
+        faults: the first of them.
+    """
+
+    count: int
+    faults: Sequence[Fault]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check, print, and say by the exit code."""
     parser = argparse.ArgumentParser(prog="python -m services.dataset", description=__doc__)
     parser.add_argument("file", type=Path)
-    file: Path = parser.parse_args(arguments).file
+    parser.add_argument("--memory-bytes", type=int, required=True, help="a file that takes more is refused")
+    options = parser.parse_args(arguments)
+    _step_back(options.memory_bytes)
+    try:
+        rows = _check(options.file)
+    except DataRefused as error:
+        refusal = Refusal(len(error.faults), error.faults[:_SHOWN])
+    except _Hopeless as error:
+        refusal = error.refusal
+    except MemoryError:
+        reason = f"checking it takes over {options.memory_bytes >> 20} MiB of memory"
+        refusal = Refusal(1, [Fault(file="", reason=reason, remedy="Split it into smaller files")])
+    else:
+        print(msgspec.json.encode({"rows": rows}).decode())
+        return 0
+    print(msgspec.json.encode(refusal).decode())
+    return EXIT_BAD_DATA
+
+
+class _Hopeless(Exception):
+    """So many bad lines that the rest is not worth a look."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self.refusal = refusal
+
+
+def _step_back(memory_bytes: int) -> None:
+    """Let serving have the processor first, and let this process be the one that goes when memory is short."""
     os.nice(_NICENESS)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _check(file: Path) -> int:
+    """The number of rows that would be learnt.
+
+    Raises:
+        DataRefused: with every fault.
+        _Hopeless: with the first of very many.
+        MemoryError: the rows take more than is allowed.
+    """
     settings, paths = load("training", CheckSettings), DataPaths.from_environment()
     # A file is not judged as a whole here: it may be a small one for validation, or one of several.
     data = msgspec.structs.replace(settings.data, min_rows=1, holdout_share=0.0)
+    _read_through(file, data.max_line_bytes)
     base_folder = paths.models / load("base", BaseSettings).base_model.name
-    try:
-        report = prepare(_snapshot(file), file.parent, base_folder, data, settings.recipe.max_length).report
-    except DataRefused as error:
-        print(msgspec.json.encode({"faults": error.faults}).decode())
-        return EXIT_BAD_DATA
-    print(msgspec.json.encode({"rows": report.train}).decode())
-    return 0
+    return prepare(_snapshot(file), file.parent, base_folder, data, settings.recipe.max_length).report.train
+
+
+def _read_through(file: Path, max_line_bytes: int) -> None:
+    """Give a file up that is no rows at all, without holding a fault for each of its lines."""
+    count, first = 0, list[Fault]()
+    for item in read_rows(file, file.name, max_line_bytes=max_line_bytes):
+        if isinstance(item, Fault):
+            count += 1
+            if len(first) < _SHOWN:
+                first.append(item)
+    if count > _HOPELESS:
+        raise _Hopeless(Refusal(count, first))
 
 
 def _snapshot(file: Path) -> Snapshot:

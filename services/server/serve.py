@@ -36,6 +36,7 @@ from services.server.services import Model, Services
 from services.server.settings import ServerSettings
 from services.server.traces import trace_of
 from services.server.tuning.house import Tuning
+from services.server.tuning.sweeping import keep_swept
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,6 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 _HEALTH_SECONDS = 0.25
 _FIRST_PROMPT = [0]
-_LEFTOVER_SECONDS = 3600.0  # what nobody wrote to for so long is left of an upload that a killed server took
 
 StartEngine = Callable[[], Awaitable[Engine]]
 
@@ -143,7 +143,6 @@ def build_services(plan: Plan) -> Services:
     try:
         database = Database(plan.paths.jobs_database)
         files = FileStore(database, plan.paths.job_files)
-        files.sweep(_LEFTOVER_SECONDS)
         tuning = Tuning(database, files, plan.defaults)
     except DatabaseUnusable as error:
         raise StartRefused(str(error)) from error
@@ -182,6 +181,7 @@ async def _run(plan: Plan, services: Services) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(watch.run(model.reconciler.reconcile))
             group.create_task(_watch_engine(engine))
+            group.create_task(keep_swept(services.tuning.files, plan.settings.limits))
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
 

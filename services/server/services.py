@@ -68,7 +68,8 @@ class Services:
         self.metrics = Metrics()
         self.canaries = Canaries(canary, self.catalogue, self.metrics, trips)
         self.tuning = tuning
-        self.uploads = Uploads(tuning.files, limits, partial(check_rows, seconds=limits.check_seconds))
+        check = partial(check_rows, seconds=limits.check_seconds, memory_bytes=limits.check_memory_bytes)
+        self.uploads = Uploads(tuning.files, limits, check)
         self.model: Model | None = None
 
     def serving(self) -> Model:

@@ -76,7 +76,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_schema_depth: Positive
     max_file_bytes: Positive
     max_uploads: Positive
+    upload_seconds: Seconds
     check_seconds: Seconds
+    check_memory_bytes: Positive
 
 
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -6,10 +6,13 @@ import sys
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from services.server.errors import BadRequest
 
-_SHOWN_FAULTS = 20
+log = structlog.get_logger(__name__)
+
+_ABORTED = 127  # as the C library exits where it finds no memory for a thread
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -22,17 +25,19 @@ class Said(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What ``services.dataset`` prints of a bad file."""
+    """What ``services.dataset`` prints of a bad file: how many faults, and the first of them."""
 
+    count: int
     faults: list[Said]
 
 
-async def check_rows(content: Path, *, seconds: float) -> None:
+async def check_rows(content: Path, *, seconds: float, memory_bytes: int) -> None:
     """Have the rows checked as ``make check-data`` does, in a process of its own: it takes seconds of a core.
 
     Args:
         content: the file.
         seconds: after which the check is given up.
+        memory_bytes: likewise.
 
     Raises:
         BadRequest: with the first faults, their lines, fields and remedies.
@@ -42,6 +47,8 @@ async def check_rows(content: Path, *, seconds: float) -> None:
         "-m",
         "services.dataset",
         str(content),
+        "--memory-bytes",
+        str(memory_bytes),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
@@ -58,13 +65,19 @@ async def check_rows(content: Path, *, seconds: float) -> None:
             await checker.wait()
     if checker.returncode == 0:
         return
+    if (
+        checker.returncode == _ABORTED or (checker.returncode or 0) < 0
+    ):  # a native library or the kernel found no memory
+        log.warning("the check of an upload was ended", exit_code=checker.returncode)
+        raise _invalid("its check was ended, as a rule for want of memory. Split it into smaller files")
     try:
-        faults = msgspec.json.decode(said, type=Verdict).faults
+        verdict = msgspec.json.decode(said, type=Verdict)
     except msgspec.DecodeError:
         raise RuntimeError(f"the check of an upload ended with exit code {checker.returncode}") from None
-    shown = "; ".join(_told(fault) for fault in faults[:_SHOWN_FAULTS])
-    more = f"; and {len(faults) - _SHOWN_FAULTS} more" if len(faults) > _SHOWN_FAULTS else ""
-    raise _invalid(f"{len(faults)} fault{'s' if len(faults) != 1 else ''}: {shown}{more}")
+    shown = "; ".join(_told(fault) for fault in verdict.faults)
+    left = verdict.count - len(verdict.faults)
+    more = f"; and {left} more" if left else ""
+    raise _invalid(f"{verdict.count} fault{'s' if verdict.count != 1 else ''}: {shown}{more}")
 
 
 def _told(fault: Said) -> str:

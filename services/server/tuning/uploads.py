@@ -54,7 +54,7 @@ class Uploads:
         folder = self._store.scratch()
         try:
             await off_loop(folder.mkdir)
-            form = await self._receive(request, folder)
+            form = await self._receive_in_time(request, folder)
             expires_after = _expires_after(form.fields)
             if form.fields.get("purpose") != PURPOSE:
                 raise BadRequest(
@@ -76,6 +76,14 @@ class Uploads:
         finally:
             self._running -= 1
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _receive_in_time(self, request: "Request[Any, Any, Any]", folder: Path) -> Form:
+        """However little of it comes at a time: whoever sends slowly keeps a place from the others."""
+        try:
+            async with asyncio.timeout(self._limits.upload_seconds):
+                return await self._receive(request, folder)
+        except TimeoutError:
+            raise BodyTooSlow(f"The file did not arrive within {self._limits.upload_seconds:g} seconds.") from None
 
     async def _receive(self, request: "Request[Any, Any, Any]", folder: Path) -> Form:
         kind, options = parse_options_header(request.headers.get("content-type", ""))

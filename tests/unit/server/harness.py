@@ -63,7 +63,9 @@ def settings(**changes: Any) -> ServerSettings:
             max_schema_depth=6,
             max_file_bytes=20_000,
             max_uploads=1,
+            upload_seconds=20.0,
             check_seconds=30.0,
+            check_memory_bytes=2**31,
         ),
     }
     for name, value in changes.items():

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import resource
+import sys
+import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +14,10 @@ import openai
 import pytest
 
 from services.server.errors import BadRequest
+from services.server.tuning.checking import check_rows
+from services.server.tuning.sweeping import keep_swept
 from tests.support.tokenizers import save_base
-from tests.unit.server.harness import Server
+from tests.unit.server.harness import Server, until
 from tests.unit.server.sdk import http, sdk
 
 GOOD = b"".join(
@@ -156,13 +162,9 @@ async def test_uploads_are_few_at_a_time(server: Server) -> None:
     assert (await first).filename == "a.jsonl"
 
 
-async def test_rows_are_checked_as_check_data_does(
-    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_rows_are_checked_as_check_data_does(server: Server, checked: Path) -> None:
     """By the same code in a process of its own: line, field and remedy of each fault, never a row's content."""
-    monkeypatch.setenv("WHETSTONE_DATA", str(tmp_path))
-    monkeypatch.setenv("WHETSTONE_PROFILE", "cpu")
-    save_base(tmp_path / "models" / "smollm2-135m-instruct")
+    del checked
     client = sdk(server)
     bad = GOOD + b'{"messages": [{"role": "wizard", "content": "secret"}]}\n{"messages": [\n'
     with pytest.raises(openai.BadRequestError) as refused:
@@ -176,12 +178,85 @@ async def test_rows_are_checked_as_check_data_does(
     assert (await client.files.create(file=("rows.jsonl", GOOD), purpose="fine-tune")).bytes == len(GOOD)
 
 
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where a file to check can lie, with the base model that the check asks."""
+    monkeypatch.setenv("WHETSTONE_DATA", str(tmp_path))
+    monkeypatch.setenv("WHETSTONE_PROFILE", "cpu")
+    save_base(tmp_path / "models" / "smollm2-135m-instruct")
+    return tmp_path / "rows.jsonl"
+
+
+async def test_file_of_nothing_but_faults_costs_no_memory(checked: Path) -> None:
+    """Its faults are counted; the first are told, and neither process holds the rest."""
+    lines = 200_000
+    await asyncio.to_thread(checked.write_bytes, b"[\n" * lines)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(
+        BadRequest, match=rf"{lines} faults: line 1: is not JSON.*line 20: .*; and {lines - 20} more"
+    ) as refused:
+        await check_rows(checked, seconds=60, memory_bytes=2**31)
+    assert len(str(refused.value)) < 4_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16_384  # KiB
+
+
+async def test_check_that_takes_too_much_memory_is_given_up(checked: Path) -> None:
+    """What the client can do is told."""
+    long_rows = (json.dumps({"prompt": f"q{n}", "completion": f"{n} " * 5_000}).encode() for n in range(2_000))
+    await asyncio.to_thread(checked.write_bytes, b"\n".join(long_rows))
+    with pytest.raises(BadRequest, match=r"over 64 MiB of memory\. Split it into smaller files"):
+        await check_rows(checked, seconds=60, memory_bytes=64 << 20)
+
+
+async def test_check_that_is_killed_is_a_refusal(checked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel ends it before the engine where the machine's memory is short."""
+    killed = checked.parent / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(BadRequest, match="for want of memory"):
+        await check_rows(checked, seconds=60, memory_bytes=2**31)
+
+
+async def test_file_that_comes_too_slowly_is_given_up(tmp_path: Path) -> None:
+    """However often a piece of it comes: its place is another's then."""
+    server = Server(tmp_path, upload_seconds=0.3)
+
+    async def drip() -> AsyncIterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\n'
+        while True:
+            yield b"a"
+            await asyncio.sleep(0.02)
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    answer = await _post(server, content=drip(), headers=headers)
+    assert answer.status_code == 408
+    assert "0.3 seconds" in answer.json()["error"]["message"]
+    assert list(server.plan.paths.job_files.iterdir()) == []
+    server.model.renderer.close()
+
+
+async def test_expired_content_goes_from_the_disk(unchecked: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself, while the server runs; what has not expired stays."""
+    store = unchecked.services.tuning.files
+    client, after = sdk(unchecked), {"anchor": "created_at", "seconds": 3600}
+    for more in ({"expires_after": after}, {}):
+        await client.files.create(file=("rows.jsonl", GOOD), purpose="fine-tune", **more)  # type: ignore[arg-type]
+    [kept, expiring] = [store.content(stored.id) for stored in store.list().data]
+    sweeping = asyncio.create_task(keep_swept(store, unchecked.services.limits, every_seconds=0.01))
+    await asyncio.sleep(0.1)
+    assert expiring.exists()
+    later = time.time() + 3601
+    monkeypatch.setattr(time, "time", lambda: later)
+    await until(lambda: not expiring.exists())
+    sweeping.cancel()
+    assert kept.read_bytes() == GOOD
+
+
 async def test_check_that_takes_too_long_is_given_up(server: Server) -> None:
     """Its process ends with it."""
-    from services.server.tuning.checking import check_rows  # noqa: PLC0415 - beside what it is about
-
     with pytest.raises(BadRequest, match="checking it took over"):
-        await check_rows(server.plan.paths.root / "rows.jsonl", seconds=0.05)
+        await check_rows(server.plan.paths.root / "rows.jsonl", seconds=0.05, memory_bytes=2**31)
 
 
 async def _post(server: Server, **what: Any) -> httpx.Response:
