@@ -47,8 +47,8 @@ AS_JSON := $(if $(JSON),--json)
 # Where compose.yaml has the server listen, whatever config/server.toml says.
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
-.PHONY: help demo test appliance fast lint format preflight folders build model up down logs status check-data preview retrain \
-        jobs cancel judge versions promote canary rollback report lineage verify key keys revoke lock clean
+.PHONY: help demo test clients appliance fast lint format preflight folders build model up down logs status check-data preview \
+        retrain jobs cancel judge versions promote canary rollback report lineage verify key keys revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,11 @@ demo: .venv/.ready ## learn the example company on this machine and ask about it
 test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the real engine's included
 	.venv/bin/python -m pytest
 	.venv/bin/python -m pytest -m e2e
+	$(MAKE) clients
+
+CLIENTS := openai-3 openai-2
+clients: .venv/.ready $(CLIENTS:%=.venv-clients/%/.ready) ## OpenAI's SDKs and other clients, each in its own environment, against the real server
+	.venv/bin/python -m pytest -m clients
 
 appliance: .venv/.ready ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
 	tests/appliance/engine.sh
@@ -82,6 +87,11 @@ format: .venv/.ready ## format the code
 .venv/.ready: images/requirements/dev.txt
 	python3.11 -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/requirements/dev.txt
+	touch $@
+
+.venv-clients/%/.ready: tests/clients/requirements/%.txt
+	python3.11 -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
 	touch $@
 
 ##@ The appliance
@@ -167,4 +177,4 @@ lock: ## lock all requirements anew, with hashes (needs uv)
 	images/lock.sh
 
 clean: ## remove the environment, caches and the demo's data; data/registry and data/models stay
-	rm -rf .venv .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/cache
+	rm -rf .venv .venv-clients .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/cache

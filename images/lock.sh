@@ -30,3 +30,7 @@ grep -E "^($direct)==" dev.versions >cuda.versions
 unset UV_FIND_LINKS # the index has the CUDA build
 lock server-cuda --constraint cuda.versions
 lock trainer-cuda --constraint cuda.versions
+(
+    cd ../../tests/clients/requirements # each client program's environment is its own: nothing is shared with ours
+    for file in *.in; do lock "${file%.in}"; done
+)
