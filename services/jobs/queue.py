@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, exists, func, insert, select, update
 
 from services.jobs.database import Database
 from services.jobs.errors import JobUnknown, WrongState
@@ -115,7 +115,9 @@ class Queue:
         if adapters is not None:
             query = query.where(jobs.c.adapter.in_(adapters))
         for name, value in (metadata or {}).items():
-            query = query.where(jobs.c.asked["metadata"][name].as_string() == value)
+            # Not a JSON path: in one, a name with quotes or letters beyond ASCII is not found.
+            pair = func.json_each(jobs.c.asked, "$.metadata").table_valued("key", "atom")
+            query = query.where(exists().where(pair.c.key == name, pair.c.atom == value))
         if without_metadata:
             query = query.where(jobs.c.asked["metadata"].as_string().is_(None))
         with self._database.reading() as connection:
@@ -243,7 +245,8 @@ def tell(
 
 
 def _fingerprint(asked: NewJob) -> str:
-    return hashlib.sha256(msgspec.json.encode(asked, order="deterministic")).hexdigest()
+    unmarked = msgspec.structs.replace(asked, idempotency_key=None)
+    return hashlib.sha256(msgspec.json.encode(unmarked, order="deterministic")).hexdigest()
 
 
 def _job(row: Any) -> Job:

@@ -44,7 +44,11 @@ def convert(value: Any, kind: type[T], where: str) -> T:
 
 
 def refuse_unsupported(
-    request: Any, unsupported: Mapping[str, tuple[Any, ...]], remedies: Mapping[str, str] | None = None
+    request: Any,
+    unsupported: Mapping[str, tuple[Any, ...]],
+    remedies: Mapping[str, str] | None = None,
+    *,
+    within: str = "",
 ) -> None:
     """Refuse the fields that this server cannot fulfil.
 
@@ -52,6 +56,7 @@ def refuse_unsupported(
         request: a decoded body.
         unsupported: field -> the values that mean "not used".
         remedies: field -> what to do instead, where there is something.
+        within: what comes before a field's name, such as ``method.``.
 
     Raises:
         BadRequest: a field with another value.
@@ -60,5 +65,7 @@ def refuse_unsupported(
         if getattr(request, field) not in unused:
             remedy = f"; {remedies[field]}" if remedies is not None and field in remedies else ""
             raise BadRequest(
-                f"'{field}' is not supported by this server{remedy}.", param=field, code="unsupported_parameter"
+                f"'{within}{field}' is not supported by this server{remedy}.",
+                param=f"{within}{field}",
+                code="unsupported_parameter",
             )

@@ -12,7 +12,7 @@ from services.server.errors import BadRequest, FileNotFound
 from services.server.keys import Key
 from services.server.requests import ServerRequest, read_body
 from services.server.tuning.house import Tuning, adapters_of, bounded, off_loop
-from services.server.tuning.schema import decode_job, new_job
+from services.server.tuning.schema import METADATA_PAIRS, decode_job, new_job
 from services.server.tuning.views import (
     CheckpointObject,
     EventObject,
@@ -61,6 +61,10 @@ async def list_jobs(
         for name, value in request.query_params.items()
         if name.startswith(_METADATA) and name.endswith("]")
     }
+    if len(metadata) > METADATA_PAIRS:
+        raise BadRequest(
+            f"Invalid 'metadata': a job has at most {METADATA_PAIRS} pairs.", param="metadata", code="invalid_value"
+        )
     found = await off_loop(
         tuning.queue.list,
         adapters=adapters_of(request.scope["state"]["key"]),

@@ -10,7 +10,8 @@ from services.server.decode import decode, refuse_unsupported
 from services.server.errors import BadRequest
 
 _SUFFIX_CHARS = 64
-_METADATA_PAIRS = 16
+METADATA_PAIRS = 16
+_KEY_CHARS = 255
 _UNFIT = re.compile(r"[^a-z0-9._-]+")
 
 Epochs = Annotated[int, msgspec.Meta(ge=1, le=50)]
@@ -55,9 +56,15 @@ class CreateJob(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seed: Seed | None = None
     hyperparameters: AskedHyperparameters | None = None
     method: AskedMethod | None = None
-    metadata: Annotated[dict[Key, Value], msgspec.Meta(max_length=_METADATA_PAIRS)] | None = None
+    metadata: Annotated[dict[Key, Value], msgspec.Meta(max_length=METADATA_PAIRS)] | None = None
     # Accepted only with the value that changes nothing.
     integrations: list[Any] | None = None
+
+    @property
+    def method_hyperparameters(self) -> AskedHyperparameters | None:
+        """Those within ``method``, OpenAI's newer place for them."""
+        supervised = None if self.method is None else self.method.supervised
+        return None if supervised is None else supervised.hyperparameters
 
 
 _decoder = msgspec.json.Decoder(CreateJob)
@@ -77,6 +84,17 @@ def decode_job(body: bytes) -> CreateJob:
             param="method.type",
             code="unsupported_value",
         )
+    if asked.method is not None:
+        refuse_unsupported(asked.method, {"dpo": (None,), "reinforcement": (None,)}, within="method.")
+    if (
+        asked.hyperparameters is not None
+        and (asked.method_hyperparameters or asked.hyperparameters) != asked.hyperparameters
+    ):
+        raise BadRequest(
+            "Invalid 'hyperparameters': 'method.supervised.hyperparameters' says otherwise; send one of them.",
+            param="hyperparameters",
+            code="invalid_value",
+        )
     return asked
 
 
@@ -91,16 +109,17 @@ def new_job(asked: CreateJob, *, base: str, adapter: str, owner: str, idempotenc
         idempotency_key: the caller's mark of this request.
 
     Raises:
-        BadRequest: another model, or a suffix of which no name can be made.
+        BadRequest: another model, a suffix of which no name can be made, or too long a mark.
     """
+    if idempotency_key is not None and len(idempotency_key) > _KEY_CHARS:
+        raise BadRequest(f"Invalid header 'Idempotency-Key': it is over {_KEY_CHARS} characters.", code="invalid_value")
     if asked.model != base:
         raise BadRequest(
             f"Invalid 'model': only the base model '{base}' can be fine-tuned here; a fine-tuned model is not trained further.",
             param="model",
             code="model_not_available",
         )
-    within = asked.method.supervised.hyperparameters if asked.method and asked.method.supervised else None
-    chosen = within or asked.hyperparameters or AskedHyperparameters()
+    chosen = asked.method_hyperparameters or asked.hyperparameters or AskedHyperparameters()
     return NewJob(
         source="api",
         owner=owner,

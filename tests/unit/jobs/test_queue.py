@@ -53,6 +53,12 @@ def test_idempotency_key_outlives_the_job(queue: Queue, work: Work) -> None:
     assert _submit(queue, idempotency_key="k", owner="other").id != first.id
 
 
+def test_same_request_is_the_same_job_whatever_marked_the_first(queue: Queue) -> None:
+    """A key marks a request; it is no part of what is asked."""
+    marked, _ = queue.submit(msgspec.structs.replace(ASKED, idempotency_key="a"))
+    assert queue.submit(ASKED) == (marked, False)
+
+
 def test_jobs_are_worked_on_in_order_and_one_at_a_time(queue: Queue, work: Work, database: Database) -> None:
     """First in, first out; a second worker is told who works."""
     jobs = [_submit(queue, adapter=name) for name in ("a", "b")]

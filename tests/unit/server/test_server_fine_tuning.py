@@ -1,15 +1,14 @@
-"""``/v1/fine_tuning/jobs`` and ``DELETE /v1/models`` as the official client sees them, with the worker's side played by hand."""
+"""``/v1/fine_tuning/jobs`` as the official client sees it, with the worker's side played by hand."""
 
 from typing import Any
 
 import openai
 import pytest
 
-from services.jobs.records import Failure, Job, NewJob
+from services.jobs.records import Failure, Job
 from services.jobs.work import Work
-from services.registry.pointer import promote
 from tests.unit.server.fakes import BASE
-from tests.unit.server.harness import Server, publish_version
+from tests.unit.server.harness import Server
 from tests.unit.server.sdk import http, sdk
 
 
@@ -134,6 +133,28 @@ async def test_lists_follow_cursors_and_metadata(server: Server) -> None:
     assert [job.id async for job in jobs.list(extra_query={"metadata": "null"})] == [bare]
 
 
+@pytest.mark.parametrize("name", ["팀", 'a"b', "a.b", "[0]", "a\\b", "it's"])
+async def test_metadata_of_any_name_is_found(server: Server, name: str) -> None:
+    """Names are no paths: neither letters beyond ASCII nor quotes mean anything in them."""
+    jobs, rows = sdk(server).fine_tuning.jobs, await _upload(server)
+    job = await jobs.create(model=BASE, training_file=rows, metadata={name: "값"})
+    await jobs.create(model=BASE, training_file=rows, metadata={name: "other"})
+    assert [found.id async for found in jobs.list(metadata={name: "값"})] == [job.id]
+
+
+async def test_more_metadata_than_a_job_can_have_is_refused(server: Server) -> None:
+    """400 for the client, where the database would give up."""
+    with pytest.raises(openai.BadRequestError, match="at most 16 pairs"):
+        await sdk(server).fine_tuning.jobs.list(metadata={str(n): "" for n in range(17)})
+
+
+async def test_idempotency_key_has_a_length(server: Server) -> None:
+    """It is kept for ever."""
+    jobs, rows = sdk(server).fine_tuning.jobs, await _upload(server)
+    with pytest.raises(openai.BadRequestError, match="Idempotency-Key"):
+        await jobs.create(model=BASE, training_file=rows, extra_headers={"Idempotency-Key": "k" * 256})
+
+
 async def test_jobs_are_seen_by_the_keys_that_cover_their_adapter(server: Server) -> None:
     """Another key finds no such job, cannot train on others' files, and cannot train an adapter that it does not cover."""
     keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make two keys
@@ -163,6 +184,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": {"type": "reinforcement", "reinforcement": {"grader": {}}}}, "method.type"),
     ({"integrations": [{"type": "wandb", "wandb": {"project": "x"}}]}, "integrations"),
     ({"metadata": {"k": "v" * 513}}, "metadata"),
+    ({"method": {"type": "supervised", "dpo": {"hyperparameters": {}}}}, "method.dpo"),
+    (
+        {
+            "hyperparameters": {"n_epochs": 3},
+            "method": {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 2}}},
+        },
+        "hyperparameters",
+    ),
     ({"colour": "red"}, "colour"),
 ]
 
@@ -193,102 +222,3 @@ async def test_queue_that_cannot_be_reached_is_503(server: Server) -> None:
         await sdk(server).fine_tuning.jobs.retrieve("ftjob-x")
     assert refused.value.status_code == 503
     assert refused.value.response.headers["retry-after"] == "5"
-
-
-async def _made_by(server: Server, owner: str, version: str) -> None:
-    """The queue's memory of a job that published ``version``."""
-    queue, work = server.services.tuning.queue, _work(server)
-
-    queue.submit(NewJob(source="api", owner=owner, model=BASE, adapter="acme", metadata={"version": version}))
-    with work.holding():
-        work.published(_take(server).id, version)
-        work.fail(server.services.tuning.queue.list().data[0].id, Failure(code="gate_refused", message="x"))
-
-
-async def test_deleted_version_is_served_no_more_at_once(server: Server) -> None:
-    """Unlisted and unknown before the registry is looked at again; afterwards out of the engine, and the others stay."""
-    for number in (1, 2):
-        publish_version(server.registry)
-        await _made_by(server, "keyless", f"acme@{number}")
-    promote(server.registry, "acme", 1)
-    await server.reconcile()
-    client = sdk(server)
-    deleted = await client.models.delete("acme@2")
-    assert (deleted.id, deleted.deleted) == ("acme@2", True)
-    assert [model.id async for model in client.models.list()] == [BASE, "acme", "acme@1"]
-    for ask in (client.models.retrieve, client.models.delete):
-        with pytest.raises(openai.NotFoundError):
-            await ask("acme@2")
-    await server.reconcile()
-    assert server.engine.unloaded == ["acme@2"]
-    assert [deletion.version for deletion in server.services.tuning.deletions.all(pending=True)] == [2]
-
-
-async def test_version_in_service_goes_only_with_its_adapter(server: Server) -> None:
-    """409 alone; the whole adapter goes with its alias, and what is trained later is served again."""
-    publish_version(server.registry)
-    promote(server.registry, "acme", 1)
-    await _made_by(server, "keyless", "acme@1")
-    await server.reconcile()
-    client = sdk(server)
-    with pytest.raises(openai.ConflictError, match="in service"):
-        await client.models.delete("acme@1")
-    assert (await client.models.delete("acme")).deleted
-    with pytest.raises(openai.NotFoundError):
-        await client.models.retrieve("acme")
-    await server.reconcile()
-    assert server.engine.loaded == {}
-    publish_version(server.registry)
-    promote(server.registry, "acme", 2)
-    await server.reconcile()
-    assert [model.id async for model in client.models.list()] == [BASE, "acme", "acme@2"]
-
-
-async def test_only_who_had_a_model_made_may_delete_it(server: Server) -> None:
-    """Not another key, not for an adapter of several makers, and nobody the base."""
-    keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make two keys
-    mine, other = sdk(server, keys.add("mine", ["*"], None)), sdk(server, keys.add("other", ["*"], None))
-    for number, owner in ((1, "mine"), (2, "other")):
-        publish_version(server.registry)
-        await _made_by(server, owner, f"acme@{number}")
-    promote(server.registry, "acme", 2)
-    await server.reconcile()
-    for client, model in ((other, "acme@1"), (mine, "acme")):
-        with pytest.raises(openai.PermissionDeniedError, match="Only the key"):
-            await client.models.delete(model)
-    with pytest.raises(openai.BadRequestError, match="base model"):
-        await mine.models.delete(BASE)
-    with pytest.raises(openai.NotFoundError):
-        await mine.models.delete("nothing")
-    assert (await mine.models.delete("acme@1")).deleted
-
-
-async def test_adapter_with_a_version_that_no_job_made_is_the_operators(server: Server) -> None:
-    """Who made one version of it may delete that one, and not the others with it."""
-    mine = sdk(server, server.services.doorkeeper._keys.add("mine", ["*"], None))  # noqa: SLF001 - to make a key
-    for _ in range(2):
-        publish_version(server.registry)
-    await _made_by(server, "mine", "acme@2")
-    promote(server.registry, "acme", 1)
-    await server.reconcile()
-    with pytest.raises(openai.PermissionDeniedError, match="Only the key"):
-        await mine.models.delete("acme")
-    assert (await mine.models.delete("acme@2")).deleted
-    assert server.services.catalogue.names() == [BASE, "acme", "acme@1"]
-
-
-async def test_key_called_operator_is_not_the_operator(server: Server) -> None:
-    """One that was made before the name was reserved sees no more than any other key."""
-    keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make keys
-    secret = keys.add("impostor", ["*"], None)
-    keys.file.write_text(keys.file.read_text().replace("impostor", "operator"))
-    rows = await _upload(server, owner="support")
-    publish_version(server.registry)
-    promote(server.registry, "acme", 1)
-    await server.reconcile()
-    impostor = sdk(server, secret)
-    with pytest.raises(openai.NotFoundError):
-        await impostor.files.content(rows)
-    assert [file.id async for file in impostor.files.list()] == []
-    with pytest.raises(openai.PermissionDeniedError):
-        await impostor.models.delete("acme")
