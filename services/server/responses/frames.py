@@ -83,8 +83,10 @@ class ResponseFrames:
 
     def _grew(self, change: Change) -> bytes:
         logprobs = b""
-        if change.item.kind == "message":
+        if change.positions:
             logprobs = b',"logprobs":%b' % _json(logprobs_of(change.positions, self._top))
+        elif change.item.kind == "message":
+            logprobs = b',"logprobs":[]'
         return b"%b%b%b%b" % (self._heads[change.item.place], _json(change.text), logprobs, self._closing())
 
     def _closed(self, item: Item) -> bytes:
