@@ -35,7 +35,6 @@ RECIPE = {
     "recipe.epochs": "4",
     "recipe.learning_rate": "2e-3",
     "recipe.rows_per_step": "8",
-    "recipe.rows_per_pass": "8",
 }
 ADAPTER_AT_LEAST = 0.9
 BASE_AT_MOST = 0.1

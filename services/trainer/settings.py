@@ -29,37 +29,36 @@ class RecipeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How the rows become updates.
 
     Attributes:
-        backend: ``unsloth`` needs a CUDA device, ``peft`` runs anywhere; ``auto`` takes Unsloth where there is one.
-        base_bits: precision of the frozen base while training: 4 (NF4, least memory) or 16; ``peft`` on a CPU knows 16.
+        backend: ``packed`` joins an update's rows into one pass and runs anywhere; ``unsloth`` needs a CUDA device; ``auto`` is
+            ``packed``.
+        base_bits: precision of the frozen base while training: 4 (NF4, least memory) or 16; a CPU knows 16.
         precision: of the arithmetic: ``auto`` is bfloat16 on CUDA and float32 on a CPU.
         max_length: tokens; longer rows are dropped, never cut.
         max_steps: updates in all; 0 lets ``epochs`` decide.
         rows_per_step: rows that one update sees.
-        rows_per_pass: rows that one forward pass holds; divides ``rows_per_step``.
-        packing: fill passes of ``max_length`` tokens with several rows; an update then sees more rows.
-        optimizer: a name that transformers knows; ``auto`` is ``adamw_8bit`` on CUDA and ``adamw_torch`` on a CPU.
+        rows_per_pass: rows that one forward pass holds at most; divides ``rows_per_step``; 0 for as many as memory holds.
+        optimizer: of the backend ``unsloth``: a name that transformers knows, ``auto`` is ``adamw_8bit``; ``packed`` takes AdamW in float32.
     """
 
-    backend: Literal["auto", "unsloth", "peft"]
+    backend: Literal["auto", "packed", "unsloth"]
     base_bits: Literal[4, 16]
     precision: Literal["auto", "float32", "bfloat16"]
     max_length: Positive
     epochs: Annotated[float, msgspec.Meta(gt=0.0)]
     max_steps: Annotated[int, msgspec.Meta(ge=0)]
     rows_per_step: Positive
-    rows_per_pass: Positive
+    rows_per_pass: Annotated[int, msgspec.Meta(ge=0)]
     learning_rate: Annotated[float, msgspec.Meta(gt=0.0)]
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_steps: Annotated[int, msgspec.Meta(ge=0)]
     weight_decay: Annotated[float, msgspec.Meta(ge=0.0)]
     max_grad_norm: Annotated[float, msgspec.Meta(gt=0.0)]
     optimizer: str
-    packing: bool
     seed: Annotated[int, msgspec.Meta(ge=0)]
 
     def __post_init__(self) -> None:
         """Refuse a split of the step that does not add up."""
-        if self.rows_per_step % self.rows_per_pass:
+        if self.rows_per_pass and self.rows_per_step % self.rows_per_pass:
             raise ValueError(
                 f"rows_per_pass = {self.rows_per_pass} does not divide rows_per_step = {self.rows_per_step}"
             )

@@ -61,7 +61,7 @@ def main() -> int:
         print(name, {key: value for key, value in facts.items() if key not in {"answers", "scores"}}, flush=True)
 
     questions = read_questions(EXAMPLE / "heldout.jsonl")
-    backend = ["recipe.backend=peft"] if options.rehearse else ["recipe.backend=unsloth"]
+    backend = [f"recipe.backend={options.backend}"]
     steps, learn_more = (2, ["recipe.max_steps=2"]) if options.rehearse else (TUTORIAL_STEPS, [])
     passes = [*backend, f"adapter.name={ADAPTER}", *LIMITS]
     begun = time.monotonic()

@@ -27,16 +27,13 @@ def choose_backend(recipe: RecipeSettings) -> Backend:
     """
     has_card = Path("/dev/nvidiactl").exists()
     has_unsloth = importlib.util.find_spec("unsloth") is not None
-    name = recipe.backend
-    if name == "auto":
-        name = "unsloth" if has_card and has_unsloth else "peft"
-    if name == "unsloth":
+    if recipe.backend == "unsloth":
         if not has_card or not has_unsloth:
             missing = "an NVIDIA card" if not has_card else "the package unsloth"
-            raise TrainingFailed(f'recipe.backend = "unsloth" needs {missing}; set "auto" or "peft"')
+            raise TrainingFailed(f'recipe.backend = "unsloth" needs {missing}; set "auto" or "packed"')
         from services.trainer.training.unsloth_backend import train as train_with_unsloth  # noqa: PLC0415 - imports torch
 
         return train_with_unsloth
-    from services.trainer.training.peft_backend import train as train_with_peft  # noqa: PLC0415 - imports torch
+    from services.trainer.training.packed_backend import train as train_packed  # noqa: PLC0415 - imports torch
 
-    return train_with_peft
+    return train_packed

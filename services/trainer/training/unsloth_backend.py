@@ -1,11 +1,19 @@
 """Unsloth on a CUDA card: its own kernels and checkpointing under the same loop."""
 
+from math import gcd
+
 import torch  # after unsloth, as unsloth asks
 import unsloth  # first: it patches transformers, TRL and PEFT as they are imported
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
 from unsloth import FastLanguageModel
 
 from services.trainer.training.job import MachineFailed, Observer, TrainingJob
-from services.trainer.training.loop import run_loop
+from services.trainer.training.loop import arguments_of, run_loop
+from services.trainer.training.measure import measure_holdout
+from services.trainer.training.watch import Watch
+
+_ROWS_PER_PASS = 2  # the tutorial's, where the recipe leaves it open
 
 
 def train(job: TrainingJob, observer: Observer) -> None:
@@ -44,4 +52,25 @@ def train(job: TrainingJob, observer: Observer) -> None:
     name = (
         f"unsloth {unsloth.__version__}, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, {optimizer}"
     )
-    run_loop(job, observer, model=model, tokenizer=tokenizer, optimizer=optimizer, backend=name)
+    rows_per_pass = recipe.rows_per_pass or gcd(recipe.rows_per_step, _ROWS_PER_PASS)
+
+    def make(rows: Dataset, watch: Watch) -> SFTTrainer:
+        return SFTTrainer(
+            model=model,
+            args=SFTConfig(
+                per_device_train_batch_size=rows_per_pass,
+                per_device_eval_batch_size=rows_per_pass,
+                gradient_accumulation_steps=recipe.rows_per_step // rows_per_pass,
+                optim=optimizer,
+                bf16=dtype is torch.bfloat16,
+                gradient_checkpointing=False,  # Unsloth brings its own
+                max_length=None,  # the rows are within it already; given again, TRL would look for rows to cut
+                include_num_input_tokens_seen="non_padding",
+                **arguments_of(job),
+            ),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            callbacks=[watch],
+        )
+
+    run_loop(job, observer, model=model, make=make, measure=measure_holdout, backend=name)

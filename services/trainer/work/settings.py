@@ -47,7 +47,7 @@ def _recipe_of(asked: NewJob, recipe: RecipeSettings) -> RecipeSettings:
     if wanted.n_epochs != "auto":
         changed |= {"epochs": float(wanted.n_epochs), "max_steps": 0}  # another max_steps would decide in its place
     if wanted.batch_size != "auto":
-        rows_per_pass = _divisor(wanted.batch_size, most=recipe.rows_per_pass)
+        rows_per_pass = recipe.rows_per_pass and _divisor(wanted.batch_size, most=recipe.rows_per_pass)
         changed |= {"rows_per_step": wanted.batch_size, "rows_per_pass": rows_per_pass}
     if wanted.learning_rate_multiplier != "auto":
         changed["learning_rate"] = recipe.learning_rate * wanted.learning_rate_multiplier

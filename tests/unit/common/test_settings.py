@@ -69,7 +69,7 @@ def test_a_profile_replaces_single_values_and_the_command_line_has_the_last_word
 ) -> None:
     monkeypatch.setenv("WHETSTONE_PROFILE", "cpu")
     settings = load("training", TrainingSettings, ["recipe.epochs=7", 'adapter.name="support"'], folder=CONFIG)
-    assert (settings.recipe.backend, settings.recipe.epochs, settings.adapter.name) == ("peft", 7.0, "support")
+    assert (settings.checkpoints.every_steps, settings.recipe.epochs, settings.adapter.name) == (20, 7.0, "support")
     with pytest.raises(SettingsError, match="WHETSTONE_CONFIG"):
         load("training", TrainingSettings, folder=tmp_path)
 

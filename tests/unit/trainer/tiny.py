@@ -13,7 +13,7 @@ from services.common.settings import load
 from services.trainer.checkpoints import newest_whole
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import Event, Loading, Step, TrainingJob
-from services.trainer.training.peft_backend import train
+from services.trainer.training.packed_backend import train
 from tests.support.tokenizers import byte_tokenizer
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -90,7 +90,7 @@ class TinyRuns:
     ) -> TrainingJob:
         """A job called ``name``, which may ``resume`` its newest checkpoint; ``recipe`` overrides settings."""
         settings = load("training", TrainingSettings, folder=CONFIG)
-        few = {"backend": "peft", "max_length": 128, "max_steps": 4, "rows_per_step": 2, "warmup_steps": 0}
+        few = {"max_length": 128, "max_steps": 4, "rows_per_step": 2, "warmup_steps": 0}
         folder = self.root / name
         (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         return TrainingJob(

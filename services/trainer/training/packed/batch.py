@@ -1,0 +1,130 @@
+"""Rows of an update joined end to end, in passes that memory holds."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+NOT_LEARNT = -100
+
+
+class Pass(NamedTuple):
+    """Rows joined end to end: T tokens, of which S positions predict a token that is learnt.
+
+    Sizes may be rounded up, so that few distinct shapes occur: the tokens that fill a pass up are a row of their own, and the
+    positions that fill the targets up have the target -100.
+
+    Attributes:
+        input_ids: 1 x T.
+        position_ids: 1 x T, counted from 0 in each row.
+        edges: where each row begins, and where the last one ends; int32, of fixed length (rows without tokens at the end).
+        predict: S positions.
+        targets: S tokens.
+        tokens: without those that fill up.
+        learnt: targets without those that fill up.
+    """
+
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    edges: torch.Tensor
+    predict: torch.Tensor
+    targets: torch.Tensor
+    tokens: int
+    learnt: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """T, S and the number of edges: what a replayed pass must have in common with the recorded one."""
+        return self.input_ids.shape[1], self.predict.shape[0], self.edges.shape[0]
+
+    def to(self, device: torch.device) -> "Pass":
+        """The same on a device."""
+        return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in self._fields[:5]})
+
+
+class Rounding(NamedTuple):
+    """To multiples of what tokens and targets are rounded up; 1 where nothing is replayed."""
+
+    tokens: int
+    targets: int
+
+
+def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int) -> Pass:
+    """Join rows into one pass.
+
+    Args:
+        rows: with ``input_ids`` and ``labels`` (-100 where nothing is learnt) of equal length.
+        rounding: of the pass's sizes.
+        room: rows that there are edges for.
+    """
+    tokens: list[int] = []
+    positions: list[int] = []
+    edges, predict, targets = [0], [], []
+    for row in rows:
+        begin, labels = len(tokens), row["labels"]
+        tokens += row["input_ids"]
+        positions += range(len(labels))
+        edges.append(len(tokens))
+        learnt = [place for place in range(1, len(labels)) if labels[place] != NOT_LEARNT]
+        predict += [begin + place - 1 for place in learnt]
+        targets += [labels[place] for place in learnt]
+    filling = -len(tokens) % rounding.tokens
+    missing = -len(targets) % rounding.targets
+    end = len(tokens) + filling
+    return Pass(
+        input_ids=torch.tensor([tokens + [0] * filling]),
+        position_ids=torch.tensor([[*positions, *range(filling)]]),
+        edges=torch.tensor(edges + [end] * (room + 2 - len(edges)), dtype=torch.int32),
+        predict=torch.tensor(predict + [0] * missing, dtype=torch.long),
+        targets=torch.tensor(targets + [NOT_LEARNT] * missing, dtype=torch.long),
+        tokens=len(tokens),
+        learnt=len(targets),
+    )
+
+
+class PackedCollator:
+    """An update's rows as passes of at most so many tokens; a longer row is a pass of its own.
+
+    Args:
+        rounding: of a pass's sizes.
+        rows: at most so many in a pass.
+
+    Attributes:
+        most_tokens: in a pass; lowered where memory does not suffice.
+    """
+
+    def __init__(self, rounding: Rounding, *, rows: int, most_tokens: int) -> None:
+        self._rounding = rounding
+        self._rows = rows
+        self.most_tokens = most_tokens
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, list[Pass]]:
+        """The passes, in order of the rows."""
+        return {"passes": [join(group, self._rounding, room=self._rows) for group in self._groups(rows)]}
+
+    def split(self, passes: Iterable[Pass]) -> list[Pass]:
+        """The same rows again, after ``most_tokens`` was lowered."""
+        return self([row for each in passes for row in _rows_of(each)])["passes"]
+
+    def _groups(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        groups: list[list[dict[str, Any]]] = []
+        held = 0
+        for row in rows:
+            length = len(row["input_ids"])
+            if not groups or held + length > self.most_tokens or len(groups[-1]) == self._rows:
+                groups.append([])
+                held = 0
+            groups[-1].append(row)
+            held += length
+        return groups
+
+
+def _rows_of(joined: Pass) -> list[dict[str, list[int]]]:
+    labels = [NOT_LEARNT] * joined.input_ids.shape[1]
+    for place, target in zip(joined.predict.tolist(), joined.targets.tolist(), strict=True):
+        if target != NOT_LEARNT:
+            labels[place + 1] = target
+    tokens, edges = joined.input_ids[0].tolist(), joined.edges.tolist()
+    rows = [(begin, end) for begin, end in itertools.pairwise(edges) if begin < end <= joined.tokens]
+    return [{"input_ids": tokens[begin:end], "labels": labels[begin:end]} for begin, end in rows]

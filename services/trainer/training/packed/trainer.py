@@ -1,0 +1,132 @@
+"""transformers' own loop around packed passes: it keeps order, schedule, checkpoints and seeds; the arithmetic is ours."""
+
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from services.trainer.training.measure import Holdout
+from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding
+from services.trainer.training.packed.flat import FlatWeights
+from services.trainer.training.packed.step import PassRunner, Replayer
+from services.trainer.training.watch import ACCURACY
+
+_ON_CARD = Rounding(tokens=256, targets=256)  # few shapes to record; at most 255 tokens of a pass are filled up
+_EXACT = Rounding(tokens=1, targets=1)
+_LEAST_TOKENS = 256
+# Tokens of one pass to begin with. More gain nothing on a CPU and cost memory; on a card they are halved until they fit.
+_MOST_TOKENS, _MOST_TOKENS_ON_CARD = 1024, 32_768
+
+
+class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed for mypy
+    """Trains an adapter on rows of tokens and labels, an update's rows at a time.
+
+    Args:
+        rows_per_pass: at most so many rows in one pass.
+        autocast: what arithmetic is done in; None for that of the weights.
+        named: as ``transformers.Trainer`` takes them; an update is one batch, so accumulation is 1.
+
+    Attributes:
+        runner: of passes, without replaying.
+    """
+
+    def __init__(self, *, rows_per_pass: int, autocast: torch.dtype | None, **named: Any) -> None:
+        self._on_card = torch.cuda.is_available()
+        self._collator = PackedCollator(
+            _ON_CARD if self._on_card else _EXACT,
+            rows=rows_per_pass,
+            most_tokens=_MOST_TOKENS_ON_CARD if self._on_card else _MOST_TOKENS,
+        )
+        super().__init__(data_collator=self._collator, **named)
+        self._flat = FlatWeights(self.model)
+        self.model.zero_grad = self._flat.clear  # the loop would drop the views
+        self.runner = PassRunner(self.model, autocast)
+        self._run = Replayer(self.runner) if self._on_card else self.runner
+        self._right, self._learnt = torch.zeros(()), 0
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """AdamW over the flat weights, in float32 and in one kernel."""
+        del model
+        if getattr(self, "optimizer", None) is None:
+            self.optimizer: Any = torch.optim.AdamW(
+                [self._flat.weights],
+                lr=self.args.learning_rate,
+                betas=(self.args.adam_beta1, self.args.adam_beta2),
+                eps=self.args.adam_epsilon,
+                weight_decay=self.args.weight_decay,
+                fused=self._on_card,
+            )
+        return self.optimizer
+
+    def training_step(self, model: Any, inputs: dict[str, list[Pass]], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Gradients of one update.
+
+        Returns:
+            the mean loss over its learnt tokens, in nats.
+        """
+        del num_items_in_batch
+        model.train()
+        passes = inputs["passes"]
+        while True:
+            try:
+                return self._passes(passes)
+            except torch.OutOfMemoryError:
+                most = max(each.tokens for each in passes) // 2
+                if most < _LEAST_TOKENS or self._collator.most_tokens <= _LEAST_TOKENS:
+                    raise
+                self._collator.most_tokens = most
+                self._flat.clear()
+                if isinstance(self._run, Replayer):
+                    self._run.forget()
+                torch.cuda.empty_cache()
+                passes = self._collator.split(passes)
+
+    def _passes(self, passes: list[Pass]) -> torch.Tensor:
+        device = self.args.device
+        learnt = sum(each.learnt for each in passes)
+        scale = torch.tensor(1.0 / max(learnt, 1), device=device)
+        sums = [self._run(each.to(device), scale) for each in passes]
+        self._right, self._learnt = torch.stack([each.right for each in sums]).sum(), learnt
+        return torch.stack([each.loss for each in sums]).sum()
+
+    def measure(self, rows: Any) -> Holdout:
+        """Loss and accuracy on rows that were not trained."""
+        was_training = self.model.training
+        self.model.eval()
+        loss, right, learnt = 0.0, 0.0, 0
+        with torch.no_grad():
+            for each in self._collator(list(rows))["passes"]:
+                sums = self.runner.loss(each.to(self.args.device))
+                loss, right, learnt = loss + float(sums.loss), right + float(sums.right), learnt + each.learnt
+        self.model.train(was_training)
+        return Holdout(loss / max(learnt, 1), right / learnt if learnt else None)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the last update's accuracy, by TRL's name."""
+        if "loss" in logs and self._learnt:
+            logs[ACCURACY] = float(self._right) / self._learnt
+        super().log(logs, start_time)
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        return inputs  # passes move themselves
+
+    def _clip_grad_norm(self, model: Any) -> torch.Tensor:
+        del model
+        return self._flat.clip(self.args.max_grad_norm)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        del model
+        return self._flat.clip(0.0) if grad_norm is None else grad_norm
+
+    def _track_num_input_tokens(self, inputs: dict[str, list[Pass]]) -> None:
+        self.state.num_input_tokens_seen += sum(each.tokens for each in inputs["passes"])
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
+        """The update's batch; it counts its own learnt tokens."""
+        del num_batches, device
+        return [next(epoch_iterator)], None
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the loop would ask the model for a size that packed passes do not have."""
+        del inputs
+        return 0
