@@ -87,6 +87,10 @@ def test_an_operators_first_day(make: Any) -> None:
     assert traffic.report() == "", traffic.report()
     assert traffic.models <= {f"{ADAPTER}@1", f"{ADAPTER}@2"}
 
+    done = json.loads(make("jobs", "JSON=1").stdout)
+    assert [(job["status"], job["verdict"]) for job in done] == [
+        ("succeeded", f"{ADAPTER}@{version} passed") for version in (2, 1)
+    ]
     listed = make("versions").stdout
     assert listed.count(ADAPTER) == 2
     assert listed.count("passed") == 2
