@@ -17,7 +17,7 @@ from services.server.openapi.operations import OPERATIONS
 from services.server.openapi.responses import queries_of, responses
 from services.server.settings import Limits
 
-OPENAPI = "3.1.1"
+OPENAPI = "3.2.0"  # the first that describes the events of a stream
 API = "1"  # as the paths say: /v1
 BEARER = "bearer"
 _REFERENCE = "#/components/schemas/{name}"
@@ -93,6 +93,7 @@ def _types(handlers: list[tuple[HTTPRoute, str, HTTPRouteHandler]]) -> list[Any]
     types: list[Any] = [ErrorAnswer]
     for _, _, handler in handlers:
         operation = describe(handler)
+        types += operation.stream.events if operation.stream is not None else ()
         types += [reply.schema for reply in operation.replies if reply.schema is not None]
         types += [
             kind for kind in (operation.body, *operation.parts, *queries_of(handler).values()) if kind is not None

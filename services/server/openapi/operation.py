@@ -7,6 +7,7 @@ import msgspec
 from services.server.errors import ServerError
 
 EVENTS = "text/event-stream"
+DONE = "[DONE]"
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,7 +15,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         description: when it comes.
-        schema: the type of what it holds, or of an event's data; None for what is no JSON.
+        schema: the type of what it holds; None for what is no JSON.
         media_type: its content type.
         status: None for the route's own.
     """
@@ -23,6 +24,20 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     schema: Any = None
     media_type: str = "application/json"
     status: int | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """The streamed form of an answer, which a request asks for by ``"stream": true``.
+
+    Attributes:
+        description: of the events' order and end.
+        events: the types of what the events hold.
+        done: whether ``[DONE]`` is the last event.
+    """
+
+    description: str
+    events: tuple[type[msgspec.Struct], ...]
+    done: bool
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -41,7 +56,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A route's description.
 
     Attributes:
-        replies: every form of answer, errors apart.
+        replies: every form of answer, errors and streams apart.
+        stream: the streamed form, where there is one.
         body: the struct that decodes the request's JSON body.
         parts: types of what ``body`` leaves undecoded; ``constraints`` says where they belong.
         form: the schema of the request's form, where it is one.
@@ -51,23 +67,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     replies: tuple[Reply, ...]
+    stream: Stream | None = None
     body: type[msgspec.Struct] | None = None
     parts: tuple[type[msgspec.Struct], ...] = ()
     form: dict[str, Any] | None = None
     parameters: dict[str, Parameter] = {}
     errors: tuple[type[ServerError], ...] = ()
     optional_key: bool = False
-
-
-def streamed(event: type[msgspec.Struct], ends: str) -> Reply:
-    """The streamed form of an answer, which a request asks for by ``"stream": true``.
-
-    Args:
-        event: what each event's data hold.
-        ends: how a stream ends.
-    """
-    return Reply(
-        description=f"With `stream`: server-sent events, each with a {event.__name__} as its data; {ends}",
-        schema=event,
-        media_type=EVENTS,
-    )

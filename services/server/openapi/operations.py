@@ -7,6 +7,7 @@ from services.server.embeddings import EmbeddingsRequest
 from services.server.errors import (
     BadRequest,
     Conflict,
+    ErrorAnswer,
     FileNotFound,
     InvalidApiKey,
     JobNotFound,
@@ -18,7 +19,7 @@ from services.server.errors import (
     Unavailable,
 )
 from services.server.openapi.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
-from services.server.openapi.operation import Operation, Parameter, Reply, streamed
+from services.server.openapi.operation import Operation, Parameter, Reply, Stream
 from services.server.openapi.response_answers import Response, ResponseEvent
 from services.server.readiness import Readiness
 from services.server.responses.items import ITEMS
@@ -39,8 +40,8 @@ from services.server.tuning.views import (
     Listing,
 )
 
-_DONE = "`[DONE]` is the last. An ErrorAnswer is the last where an error ends the stream."
-_ENDED = "`response.completed` or `response.incomplete` is the last. `response.failed` and `error` are where an error ends the stream."
+_ENDS_DONE = "`[DONE]` is the last event; an ErrorAnswer is where an error ends the stream."
+_ENDS_WHOLE = "`response.completed` or `response.incomplete` is the last; `response.failed` and `error` are where an error ends the stream."
 
 _OF_A_MODEL = (ModelForbidden, ModelNotFound, Unavailable)
 _OF_A_FILE = (FileNotFound, Unavailable)
@@ -71,18 +72,21 @@ _JOBS_PAGE = {"after": _AFTER, "limit": _limit(MOST_JOBS)}
 OPERATIONS = {
     "chat_completions": Operation(
         body=ChatRequest,
-        replies=(Reply(description="The whole answer.", schema=ChatCompletion), streamed(ChatCompletionChunk, _DONE)),
+        replies=_replies("The whole answer.", ChatCompletion),
+        stream=Stream(description=_ENDS_DONE, events=(ChatCompletionChunk, ErrorAnswer), done=True),
         errors=_OF_A_MODEL,
     ),
     "completions": Operation(
         body=CompletionRequest,
-        replies=(Reply(description="The whole answer.", schema=Completion), streamed(CompletionChunk, _DONE)),
+        replies=_replies("The whole answer.", Completion),
+        stream=Stream(description=_ENDS_DONE, events=(CompletionChunk, ErrorAnswer), done=True),
         errors=_OF_A_MODEL,
     ),
     "create_response": Operation(
         body=ResponsesRequest,
         parts=(*ITEMS.values(), FunctionTool, FunctionChoice, AllowedToolsChoice),
-        replies=(Reply(description="The whole answer.", schema=Response), streamed(ResponseEvent, _ENDED)),
+        replies=_replies("The whole answer.", Response),
+        stream=Stream(description=_ENDS_WHOLE, events=(ResponseEvent,), done=False),
         errors=_OF_A_MODEL,
     ),
     "get_response": Operation(parameters=_RESPONSE, replies=(), errors=(ResponseNotFound,)),

@@ -21,9 +21,7 @@ from services.server.errors import (
 )
 from services.server.headers import tell_allowance
 from services.server.openapi.headers import headers_of
-from services.server.openapi.operation import EVENTS, Operation, Reply
-
-EVENT_SCHEMA = "x-event-schema"  # OpenAPI before 3.2 has no word for the schema of an event
+from services.server.openapi.operation import DONE, EVENTS, Operation, Reply, Stream
 
 SchemaOf = Callable[[Any], dict[str, Any]]
 
@@ -41,6 +39,10 @@ def responses(handler: HTTPRouteHandler, operation: Operation, schema_of: Schema
         response = found.setdefault(reply.status or handler.status_code, {"description": "", "content": {}})
         response["description"] = f"{response['description']} {reply.description}".strip()
         response["content"][reply.media_type] = _media(reply, schema_of)
+    if operation.stream is not None:
+        response = found[handler.status_code]
+        response["description"] += f" With `stream` as server-sent events: {operation.stream.description}"
+        response["content"][EVENTS] = {"itemSchema": _event(operation.stream, schema_of)}
     errors: dict[int, list[type[ServerError]]] = {}
     for error in errors_of(handler, operation):
         errors.setdefault(error.status, []).append(error)
@@ -88,8 +90,15 @@ def _some(kind: Any) -> Any:
 
 
 def _media(reply: Reply, schema_of: SchemaOf) -> dict[str, Any]:
-    if reply.media_type == EVENTS:
-        return {"schema": {"type": "string", EVENT_SCHEMA: schema_of(reply.schema)}}
     if reply.schema is None:
         return {"schema": {"type": "string"}}
     return {"schema": schema_of(reply.schema)}
+
+
+def _event(stream: Stream, schema_of: SchemaOf) -> dict[str, Any]:
+    data: list[dict[str, Any]] = [
+        {"contentMediaType": "application/json", "contentSchema": schema_of(kind)} for kind in stream.events
+    ]
+    if stream.done:
+        data.append({"const": DONE})
+    return {"type": "object", "properties": {"data": {"type": "string", "anyOf": data}}, "required": ["data"]}
