@@ -64,7 +64,7 @@ test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the r
 	.venv/bin/python -m pytest -m e2e
 	$(MAKE) clients
 
-CLIENTS := openai-3 openai-2
+CLIENTS := openai-3 openai-2 schemathesis
 clients: .venv/.ready $(CLIENTS:%=.venv-clients/%/.ready) ## OpenAI's SDKs and other clients, each in its own environment, against the real server
 	.venv/bin/python -m pytest -m clients
 

@@ -36,7 +36,7 @@ def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 def served(data: Path) -> Iterator[Served]:
     """A server that is ready and lets few answers wait, so that a client can see it refuse one.
 
-    One for all files, which run in this order: test_client_programs, test_streams_that_break ends it.
+    One for all files, which run in this order: test_client_programs, test_openapi, test_streams_that_break ends it.
     """
     keys = KeyFile(DataPaths(data).keys / "keys.json")
     key = keys.add("app", [ALL_MODELS], None)

@@ -80,8 +80,8 @@ class ClientProgram:
         """Until its streams run, or it has ended."""
         self._server.wait(lambda: STREAMING in self.output or self._process.poll() is not None)
 
-    def expect_success(self) -> None:
-        """Wait for its end; where it fails, what it printed is the test's failure."""
+    def expect_success(self) -> str:
+        """Wait for its end; where it fails, what it printed is the test's failure, else it is returned."""
         with self._log:
             try:
                 code = str(self._process.wait(SECONDS))
@@ -91,6 +91,7 @@ class ClientProgram:
                 code = f"none after {SECONDS:.0f} s"
             if code != "0":
                 pytest.fail(f"exit code {code}\n{self.output}", pytrace=False)
+            return self.output
 
 
 def python(environment: str, *programs: str) -> list[str]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable
 from inspect import cleandoc
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
@@ -77,16 +76,12 @@ def errors_of(handler: HTTPRouteHandler, operation: Operation) -> list[type[Serv
 
 
 def queries_of(handler: HTTPRouteHandler) -> dict[str, Any]:
-    """The query's parameters and their types; None, which a query cannot say, is left out of them."""
+    """The query's parameters and their types; ``null`` in a query is None to Litestar."""
     return {
-        name: _some(field.annotation)
+        name: field.annotation
         for name, field in handler.parsed_fn_signature.parameters.items()
         if isinstance(field.kwarg_definition, QueryParameter)
     }
-
-
-def _some(kind: Any) -> Any:
-    return next((some for some in get_args(kind) if some is not NoneType), kind)
 
 
 def _media(reply: Reply, schema_of: SchemaOf) -> dict[str, Any]:
