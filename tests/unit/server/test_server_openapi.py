@@ -8,13 +8,14 @@ import jsonschema
 import pytest
 from litestar import Litestar, get
 
+from services.server.engine.protocol import Delta, ToolCallDelta
 from services.server.openapi.document import document
 from services.server.openapi.operations import OPERATIONS
 from services.server.responses.schema import LOGPROBS
 from services.server.routes import ROUTES
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE
-from tests.unit.server.harness import Server, settings
+from tests.unit.server.harness import Server, settings, until
 
 APP = Litestar(ROUTES, openapi_config=None)
 DOCUMENT = document(APP.routes, settings().limits)
@@ -169,12 +170,36 @@ ANSWERS = [
 async def test_answers_are_as_described(server: Server) -> None:
     """Status, media type, headers and every field, of whole answers and of each event of a stream."""
     for path, method, body in ANSWERS:
-        answer = await server.ask(path.format(model=BASE, response_id="resp_1"), body)
-        response = DOCUMENT["paths"][path][method]["responses"][str(answer.status)]
-        assert set(response["headers"]) <= set(answer.headers)
-        described = response["content"][answer.headers["content-type"].partition(";")[0]]
-        for part in _documents(answer):
-            _validate(part, described.get("schema") or _of_an_event(described))
+        _check(await server.ask(path.format(model=BASE, response_id="resp_1"), body), path, method)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+async def test_thoughts_and_calls_are_as_described(server: Server, path: str, *, stream: bool) -> None:
+    """An answer that thinks, speaks and calls holds nothing that the document does not."""
+    server.engine.script = [
+        Delta(index=0, text="", tokens=1, reasoning="Hm."),
+        Delta(index=0, text="Let me look.", tokens=1),
+        Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, id="call_1", name="weather"),)),
+        Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, arguments="{}"),)),
+        Delta(index=0, text="", tokens=1, finish_reason="tool_calls", reasoning_tokens=1),
+    ]
+    answer = await server.ask(path, {**BODIES[path], "stream": stream})
+    assert b"Hm." in answer.body
+    assert b"call_1" in answer.body
+    _check(answer, path, "post")
+
+
+@pytest.mark.parametrize("path", list(BODIES))
+async def test_error_within_a_stream_is_as_described(server: Server, path: str) -> None:
+    """What an engine that dies leaves of a stream holds nothing that the document does not."""
+    server.engine.pause_at = 2
+    client = Client(server, path, {**BODIES[path], "stream": True})
+    await until(lambda: not server.engine.gate.is_set())
+    server.engine.dead = "killed"
+    await client.task
+    assert b"engine_dead" in client.body
+    _check(client, path, "post")
 
 
 async def test_description_is_no_wider_than_the_answer(server: Server) -> None:
@@ -202,9 +227,19 @@ def _documents(answer: Client) -> list[Any]:
     return [answer.json]
 
 
-def _of_an_event(described: dict[str, Any]) -> dict[str, Any]:
-    """The first form of an event's data; the others are an error's and ``[DONE]``."""
-    schema: dict[str, Any] = described["itemSchema"]["properties"]["data"]["anyOf"][0]["contentSchema"]
+def _check(answer: Client, path: str, method: str) -> None:
+    """Hold an answer against its description."""
+    response = DOCUMENT["paths"][path][method]["responses"][str(answer.status)]
+    assert set(response["headers"]) <= set(answer.headers)
+    described = response["content"][answer.headers["content-type"].partition(";")[0]]
+    for part in _documents(answer):
+        _validate(part, described.get("schema") or _of_an_event(described, part))
+
+
+def _of_an_event(described: dict[str, Any], event: Any) -> dict[str, Any]:
+    """The schema of an event: the first form of its data, or an error's where there is one and the event is one."""
+    forms = [form for form in described["itemSchema"]["properties"]["data"]["anyOf"] if "contentSchema" in form]
+    schema: dict[str, Any] = forms[-1 if set(event) == {"error"} else 0]["contentSchema"]
     return schema
 
 
