@@ -11,9 +11,9 @@ from services.dataset.render import Renderer
 from services.dataset.rows import NOT_LEARNT, Example, Message, Row
 from services.dataset.tokenizer import load_tokenizer, stop_ids
 from services.trainer.settings import TrainingSettings
+from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.e2e
-REPOSITORY = Path(__file__).resolve().parents[4]
 TURNS = [
     ("노루담은 언제 생겼나요?", "1963년입니다. 🪨🔪"),
     ("מי ייסד?", " مرحبا\nbegins with a space"),
