@@ -18,7 +18,7 @@ import msgspec
 from services.base_model.identity import BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
-from services.dataset.faults import DataRefused, Fault
+from services.dataset.faults import DataRefused, Fault, Refusal
 from services.dataset.prepare import prepare, read_rows
 from services.dataset.settings import CheckSettings
 from services.dataset.sources import Snapshot, SourceFile
@@ -27,18 +27,6 @@ EXIT_BAD_DATA = 3
 _NICENESS = 15  # serving goes first
 _SHOWN = 20
 _HOPELESS = 1000  # bad lines, over which what else may be wrong is not looked for
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """What is printed of a file that is not fit.
-
-    Attributes:
-        count: of all faults.
-        faults: the first of them.
-    """
-
-    count: int
-    faults: Sequence[Fault]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,7 +1,7 @@
 """What is wrong with the rows: every fault in one report, each with its place and remedy, never with content."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -31,6 +31,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         place = f"{self.file}:{self.line}" if self.line else self.file
         parts = [part for part in (place, self.field) if part]
         return ": ".join([*parts, f"{self.reason}. {self.remedy}"])
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What one process tells another of a file that is not fit.
+
+    Attributes:
+        count: of all faults.
+        faults: the first of them.
+    """
+
+    count: int
+    faults: Sequence[Fault]
 
 
 class ReadFile(msgspec.Struct, frozen=True, kw_only=True):

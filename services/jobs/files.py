@@ -134,10 +134,14 @@ class FileStore:
         Raises:
             FileUnknown: there is none.
         """
-        return self._folder / self.get(identity).id
+        return self.path_of(self.get(identity))
+
+    def path_of(self, stored: StoredFile) -> Path:
+        """Where the content of a file lies whose record is at hand."""
+        return self._folder / stored.id
 
     def delete(self, identity: str) -> None:
-        """Forget a file and remove its content. A job that trains on it has its own copy.
+        """Forget a file and remove its content. A job under way has its own copy; one that waits fails when its turn comes.
 
         Raises:
             FileUnknown: there is none.

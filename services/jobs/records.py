@@ -6,6 +6,7 @@ import msgspec
 
 Purpose = Literal["fine-tune", "fine-tune-results"]
 Source = Literal["api", "operator"]
+OPERATOR = "operator"  # the owner of what no key asked for
 # "paused" is ours: OpenAI's list of states has none, and tells of a paused job as queued.
 Status = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled"]
 Wish = Literal["cancel", "pause"]

@@ -13,12 +13,12 @@ from typing import Protocol
 import structlog
 from litestar.types import Receive, Scope, Send
 
+from services.common.traces import trace_of
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
 from services.server.lifecycle import RETRY_SECONDS
-from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ from litestar.datastructures import State
 from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
+from services.common.traces import trace_of
 from services.server.errors import (
     SERVER_FAULT,
     BadRequest,
@@ -24,7 +25,6 @@ from services.server.headers import AnswerHeaders
 from services.server.openapi.document import document
 from services.server.routes import ROUTES
 from services.server.services import Services
-from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 

@@ -9,9 +9,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from services.jobs.records import OPERATOR as OPERATOR_NAME
 from services.registry.layout import split_model_name
 from services.server.errors import InvalidApiKey, ModelForbidden
-from services.server.keys import ALL_MODELS, KEYLESS_NAME, OPERATOR_NAME, Key, KeyFile, KeysError
+from services.server.keys import ALL_MODELS, KEYLESS_NAME, Key, KeyFile, KeysError
 
 log = structlog.get_logger(__name__)
 

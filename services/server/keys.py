@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from services.common.durable import replace_file
+from services.jobs.records import OPERATOR
 from services.registry.errors import RegistryError
 from services.registry.lock import exclusive
 
@@ -19,8 +20,7 @@ SERVER_UID = 10001  # the user of the server's container
 ALL_MODELS = "*"
 PREFIX = "ws-"
 KEYLESS_NAME = "keyless"  # whom the files of callers without a key belong to
-OPERATOR_NAME = "operator"
-_RESERVED = frozenset({KEYLESS_NAME, OPERATOR_NAME})
+_RESERVED = frozenset({KEYLESS_NAME, OPERATOR})
 _KEY_BYTES = 32
 _LOCK = ".lock"  # beside the keys' file
 _LOCK_SECONDS = 30.0  # it is held for milliseconds

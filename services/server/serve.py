@@ -12,6 +12,7 @@ import structlog
 
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
+from services.common.traces import trace_of
 from services.jobs.database import Database
 from services.jobs.errors import DatabaseUnusable
 from services.jobs.files import FileStore
@@ -34,7 +35,6 @@ from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
-from services.server.traces import trace_of
 from services.server.tuning.house import Tuning
 from services.server.tuning.sweeping import keep_swept
 

@@ -19,7 +19,7 @@ from services.jobs.errors import JobsError
 from services.registry.errors import RegistryBusy, RegistryError
 from services.registry.layout import Registry
 from services.trainer import exits
-from services.trainer.say import say_verdict
+from services.trainer.say import reason_of, say_verdict
 from services.trainer.settings import TrainingSettings
 from services.trainer.work import commands
 from services.trainer.work.commands import stop_on_signals
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BaseModelError, JobsError, RegistryError) as error:
         return _fail(str(error), exits.FAILED, options)
     except OSError as error:
-        what = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
-        return _fail(f"{what}; check the data volume, its owner and its free space", exits.FAILED, options)
+        return _fail(reason_of(error), exits.FAILED, options)
     return code
 
 

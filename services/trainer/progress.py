@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from services.trainer.curve import loss_curve
+from services.trainer.pace import Pace
+from services.trainer.results import read_measured
 from services.trainer.training.job import Checkpoint, Event, Loading, Step
 
 _LOG_EVERY_SECONDS = 5.0
@@ -26,10 +28,10 @@ class RunLog:
         self._stream = events.open("ab")
         self._curve = curve
         self._title = title
-        self._points = _points_of(events)
+        self._points = {step.step: step.loss for step in read_measured(events).steps}
         self._log = structlog.get_logger()
         self._logged = 0.0
-        self._first: Step | None = None
+        self._pace = Pace()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if console.is_terminal:
@@ -66,10 +68,7 @@ class RunLog:
 
     def _step(self, step: Step) -> None:
         self._points[step.step] = step.loss
-        if self._first is None:
-            self._first = step  # it warms up, so speed and time left are counted from here
-        seconds, steps = step.seconds - self._first.seconds, step.step - self._first.step
-        rate = (step.tokens - self._first.tokens) / seconds if seconds > 0 else None
+        rate, left = self._pace.at(step)
         speed = f"{rate:,.0f} tokens/s" if rate is not None else ""
         numbers = f"loss {step.loss:.4f}  {speed}"
         if self._bar is not None and self._task is not None:
@@ -82,7 +81,7 @@ class RunLog:
                 of=step.of,
                 loss=round(step.loss, 4),
                 tokens_per_second=round(rate) if rate is not None else None,
-                seconds_left=round(seconds / steps * (step.of - step.step)) if steps else None,
+                seconds_left=round(left) if left is not None else None,
             )
 
     def _describe(self, what: str) -> None:
@@ -93,16 +92,3 @@ class RunLog:
 
     def _draw(self) -> None:
         self._curve.write_text(loss_curve(sorted(self._points.items()), title=self._title), encoding="utf-8")
-
-
-def _points_of(events: Path) -> dict[int, float]:
-    """The steps that an interrupted run already recorded; a step that was done again counts once."""
-    points: dict[int, float] = {}
-    for line in events.read_bytes().splitlines() if events.exists() else []:
-        try:
-            record = msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            continue  # a line cut short by a kill
-        if isinstance(record, dict) and record.get("type") == "step":
-            points[record["step"]] = record["loss"]
-    return points

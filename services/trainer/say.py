@@ -37,3 +37,9 @@ def say_verdict(version: str, reasons: list[str], console: Console, *, passed: b
             else f"`make judge VERSION={number}` judges it"
         )
         console.print(f"{remedy}; `make promote VERSION={number} FORCE=1` serves it all the same")
+
+
+def reason_of(error: OSError) -> str:
+    """What a volume refused, and what to look at."""
+    what = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
+    return f"{what}; check the data volume, its owner and its free space"

@@ -7,8 +7,8 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
+from services.common.traces import trace_of
 from services.server.engine.protocol import EngineDead
-from services.server.traces import trace_of
 
 log = structlog.get_logger(__name__)
 

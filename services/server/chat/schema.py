@@ -9,6 +9,7 @@ from services.server.errors import BadRequest
 
 Flag = bool | None
 Number = float | None
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class StreamOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -153,7 +154,7 @@ class ChatRequest(SamplingFields, frozen=True, forbid_unknown_fields=True, kw_on
     tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: Flag = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    reasoning_effort: Effort | None = None
     # Without effect here.
     metadata: dict[str, str] | None = None
     store: Flag = None

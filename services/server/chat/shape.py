@@ -29,8 +29,10 @@ def shape_of(request: ChatRequest, limits: Limits, template_options: dict[str, A
     choice, allowed = _choice(request.tool_choice, set(tools), given=bool(request.tools))
     response_format = _response_format(request.response_format)
     offered = [] if choice == "none" else [tools[name] for name in tools if name in allowed]
-    _fit([tool["function"].get("parameters") for tool in offered], "tools", limits)
-    _fit([response_format], _SCHEMA, limits)
+    if offered:
+        _fit([tool["function"]["parameters"] for tool in offered], "tools", limits)
+    if response_format is not None:
+        _fit([response_format], _SCHEMA, limits)
     return Shape(
         tools=offered,
         tool_choice=choice,

@@ -4,11 +4,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from services.server.chat.schema import Effort, Flag
 from services.server.decode import decode, refuse_unsupported
 from services.server.errors import BadRequest
 
-Flag = bool | None
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 LOGPROBS = "message.output_text.logprobs"
 INCLUDABLE = {LOGPROBS, "reasoning.encrypted_content"}  # the second has no effect: reasoning is given as it is
 

@@ -58,8 +58,7 @@ async def get_file_content(request: ServerRequest, state: State, file_id: FromPa
     """What is in one of the caller's files."""
     tuning = state.services.tuning
     stored = await tuning.file(request.scope["state"]["key"], file_id)
-    path = await off_loop(tuning.files.content, stored.id)
-    return File(path, filename=stored.filename, media_type="application/octet-stream")
+    return File(tuning.files.path_of(stored), filename=stored.filename, media_type="application/octet-stream")
 
 
 @delete("/v1/files/{file_id:str}", guards=[require_key], status_code=200)

@@ -8,27 +8,12 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from services.dataset.faults import Fault, Refusal
 from services.server.errors import BadRequest
 
 log = structlog.get_logger(__name__)
 
 _ABORTED = 127  # as the C library exits where it finds no memory for a thread
-
-
-class Said(msgspec.Struct, frozen=True):
-    """A fault, as ``services.dataset`` prints it."""
-
-    line: int
-    field: str
-    reason: str
-    remedy: str
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What ``services.dataset`` prints of a bad file: how many faults, and the first of them."""
-
-    count: int
-    faults: list[Said]
 
 
 async def check_rows(content: Path, *, seconds: float, memory_bytes: int) -> None:
@@ -71,16 +56,16 @@ async def check_rows(content: Path, *, seconds: float, memory_bytes: int) -> Non
         log.warning("the check of an upload was ended", exit_code=checker.returncode)
         raise _invalid("its check was ended, as a rule for want of memory. Split it into smaller files")
     try:
-        verdict = msgspec.json.decode(said, type=Verdict)
+        refusal = msgspec.json.decode(said, type=Refusal)
     except msgspec.DecodeError:
         raise RuntimeError(f"the check of an upload ended with exit code {checker.returncode}") from None
-    shown = "; ".join(_told(fault) for fault in verdict.faults)
-    left = verdict.count - len(verdict.faults)
+    shown = "; ".join(_told(fault) for fault in refusal.faults)
+    left = refusal.count - len(refusal.faults)
     more = f"; and {left} more" if left else ""
-    raise _invalid(f"{verdict.count} fault{'s' if verdict.count != 1 else ''}: {shown}{more}")
+    raise _invalid(f"{refusal.count} fault{'s' if refusal.count != 1 else ''}: {shown}{more}")
 
 
-def _told(fault: Said) -> str:
+def _told(fault: Fault) -> str:
     place = ", ".join([*([f"line {fault.line}"] if fault.line else []), *([fault.field] if fault.field else [])])
     return f"{place + ': ' if place else ''}{fault.reason}. {fault.remedy}"
 

@@ -11,14 +11,14 @@ from rich.console import Console
 from services.base_model.identity import BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
-from services.jobs.records import Job, NewJob
+from services.jobs.records import OPERATOR, Job, NewJob
 from services.registry.layout import Registry, check_adapter_name
 from services.trainer import exits
 from services.trainer.outcome import Outcome
 from services.trainer.say import say_outcome
 from services.trainer.work.deletions import Deleter
 from services.trainer.work.desk import Desk
-from services.trainer.work.door import OPERATOR, Door
+from services.trainer.work.door import Door
 from services.trainer.work.list import list_jobs, print_jobs
 from services.trainer.work.loop import InProcess, serve
 from services.trainer.work.settings import gate_settings, training_settings

@@ -14,7 +14,6 @@ from services.trainer.work.desk import Desk
 from services.trainer.work.loop import POLL_SECONDS, work
 from services.trainer.worker import Stop
 
-OPERATOR = "operator"
 _LOCK = ".retrain.lock"
 _LOCK_SECONDS = 30.0
 _METRICS_EVERY_SECONDS = 5.0

@@ -11,6 +11,7 @@ from services.dataset.report import DataReport
 from services.jobs.errors import JobsError
 from services.jobs.work import Work
 from services.trainer.gate.report import Report
+from services.trainer.pace import Pace
 from services.trainer.training.job import Checkpoint, Event, Finished, Loading, Step
 
 _METRICS_EVERY_SECONDS = 1.0
@@ -28,7 +29,7 @@ class JobJournal:
         self._job = job
         self._clock = clock
         self._noted = -_METRICS_EVERY_SECONDS
-        self._first: Step | None = None
+        self._pace = Pace()
 
     def validated(self, report: DataReport) -> None:
         """See ``Journal``."""
@@ -83,13 +84,12 @@ class JobJournal:
             self._say(f"{version} is the version to serve, but was not seen in service: {unconfirmed}", level="warn")
 
     def _step(self, step: Step) -> None:
-        self._first = self._first or step
+        _, left = self._pace.at(step)
         if self._clock() - self._noted < _METRICS_EVERY_SECONDS and step.step != step.of:
             return
         self._noted = self._clock()
-        seconds, steps = step.seconds - self._first.seconds, step.step - self._first.step
-        if steps:
-            finish = time.time() + seconds / steps * (step.of - step.step)
+        if left is not None:
+            finish = time.time() + left
             self._write(lambda: self._work.expect(self._job, finish))
         message = f"Step {step.step}/{step.of}: training loss={step.loss:.4f}"
         data = {"step": step.step, "total_steps": step.of, "learning_rate": step.learning_rate} | measured(step)

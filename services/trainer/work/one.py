@@ -14,12 +14,12 @@ from services.trainer.gate.judge import Judge
 from services.trainer.gate.settings import GateSettings
 from services.trainer.outcome import Outcome
 from services.trainer.probe import Prober, record_probe
+from services.trainer.results import Measured, read_measured
 from services.trainer.retrain import Retrain, Task
 from services.trainer.rows import Rows
 from services.trainer.run import EVENTS_FILE
 from services.trainer.work.desk import Desk
 from services.trainer.work.journal import JobJournal
-from services.trainer.work.results import Measured, read_measured
 from services.trainer.work.settings import gate_settings, settings_of
 from services.trainer.work.unfit import account_of, failure_of
 from services.trainer.work.watch import watching

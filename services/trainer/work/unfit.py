@@ -7,11 +7,13 @@ import structlog
 
 from services.base_model.errors import BaseModelError
 from services.common.settings import SettingsError
+from services.common.traces import trace_of
 from services.dataset.faults import DataRefused
 from services.jobs.errors import FileUnknown
 from services.jobs.records import Failure
 from services.registry.errors import RegistryError
 from services.trainer.rows import TRAINING_FILE, VALIDATION_FILE
+from services.trainer.say import reason_of
 from services.trainer.training.job import MachineFailed, TrainingFailed
 
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -34,13 +36,11 @@ def failure_of(error: Exception) -> Failure:
         case FileUnknown():
             return Failure(code=f"invalid_{TRAINING_FILE}", message=f"{error}; it was deleted", param=TRAINING_FILE)
         case OSError():
-            what = f"{error.filename or 'a file'}: {error.strerror}" if error.strerror else str(error)
-            remedy = "check the data volume, its owner and its free space"
-            return Failure(code="machine_failed", message=f"{what}; {remedy}")
+            return Failure(code="machine_failed", message=reason_of(error))
     for kind, code in _CODES:
         if isinstance(error, kind):
             return Failure(code=code, message=str(error))
-    structlog.get_logger().error("a job failed of a fault of ours", exc_info=error)
+    structlog.get_logger().error("a job failed of a fault of ours", trace=trace_of(error))
     return Failure(code="internal_error", message="a fault of the trainer's own; its log says which")
 
 

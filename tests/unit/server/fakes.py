@@ -17,10 +17,12 @@ from services.server.engine.protocol import (
     Sampling,
     Tokenizer,
     TokenLogprob,
+    ToolCallDelta,
 )
 
 BASE = "tiny"
 CONTEXT = 400
+ROOM = 4000
 
 
 class FakeTokenizer:
@@ -183,3 +185,23 @@ class FakeEngine:
 
     async def close(self) -> None:
         self.closed = True
+
+
+def roomy_engine() -> FakeEngine:
+    """One whose context has room for what the model is told of functions."""
+    engine = FakeEngine()
+    engine.max_model_len = ROOM
+    return engine
+
+
+def two_calls(second: str) -> list[Delta]:
+    """An answer that calls ``weather`` in pieces and then, at once, the function called ``second``."""
+    begun = ToolCallDelta(index=0, id="call_1", name="weather")
+    ended = ToolCallDelta(index=0, arguments='"Seoul"}')
+    other = ToolCallDelta(index=1, id="call_2", name=second, arguments="{}")
+    return [
+        Delta(index=0, text="", tokens=1, tool_calls=(begun,)),
+        Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, arguments='{"city":'),)),
+        Delta(index=0, text="", tokens=2, tool_calls=(ended, other)),
+        Delta(index=0, text="", tokens=1, finish_reason="tool_calls", reasoning_tokens=2),
+    ]

@@ -3,10 +3,9 @@
 from typing import Any
 
 from tests.unit.server.client import Client
-from tests.unit.server.fakes import BASE, FakeEngine
+from tests.unit.server.fakes import BASE
 from tests.unit.server.harness import Server
 
-ROOM = 4000
 LOGPROBS = "message.output_text.logprobs"
 WEATHER = {
     "type": "function",
@@ -17,13 +16,6 @@ WEATHER = {
 }
 CLOCK = {"type": "function", "name": "clock", "parameters": None, "strict": None}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
-
-
-def roomy_engine() -> FakeEngine:
-    """One whose context has room for what the model is told of functions."""
-    engine = FakeEngine()
-    engine.max_model_len = ROOM
-    return engine
 
 
 async def respond(server: Server, **fields: Any) -> Client:

@@ -8,9 +8,9 @@ from openai.types.responses import Response
 from services.registry.pointer import promote
 from services.server.engine.protocol import Delta, ToolCallDelta
 from services.server.lifecycle import Phase
-from tests.unit.server.fakes import BASE, FakeEngine
+from tests.unit.server.fakes import BASE, ROOM, FakeEngine, roomy_engine
 from tests.unit.server.harness import Server, publish_version
-from tests.unit.server.responding import CLOCK, LOGPROBS, ROOM, SCHEMA, WEATHER, prompt_of, respond, roomy_engine
+from tests.unit.server.responding import CLOCK, LOGPROBS, SCHEMA, WEATHER, prompt_of, respond
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
-from services.server.engine.protocol import Delta, ToolCallDelta
+from services.server.engine.protocol import Delta
 from tests.unit.server.client import Client
-from tests.unit.server.fakes import BASE, FakeEngine
+from tests.unit.server.fakes import BASE, ROOM, FakeEngine, roomy_engine, two_calls
 from tests.unit.server.harness import Server, until
 from tests.unit.server.process import Process
-from tests.unit.server.responding import LOGPROBS, ROOM, SCHEMA, WEATHER, respond, roomy_engine
+from tests.unit.server.responding import LOGPROBS, SCHEMA, WEATHER, respond
 
 EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 EVERYTHING = [
@@ -25,18 +25,7 @@ EVERYTHING = [
     Delta(index=0, text="\n\n", tokens=1),
     Delta(index=0, text='Let "me" ', tokens=1),
     Delta(index=0, text="안녕\n\u2028", tokens=1),
-    Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, id="call_1", name="weather"),)),
-    Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, arguments='{"city":'),)),
-    Delta(
-        index=0,
-        text="",
-        tokens=2,
-        tool_calls=(
-            ToolCallDelta(index=0, arguments='"Seoul"}'),
-            ToolCallDelta(index=1, id="call_2", name="weather", arguments="{}"),
-        ),
-    ),
-    Delta(index=0, text="", tokens=1, finish_reason="tool_calls", reasoning_tokens=2),
+    *two_calls("weather"),
 ]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from services.server.chat.hermes import without_tools
 from services.server.chat.templates import variables_of
-from services.server.engine.protocol import Delta, ToolCallDelta
-from tests.unit.server.fakes import FakeEngine
+from services.server.engine.protocol import Delta
+from tests.unit.server.fakes import FakeEngine, roomy_engine, two_calls
 from tests.unit.server.harness import Server
 
 WEATHER = {
@@ -22,27 +22,14 @@ WEATHER = {
 CLOCK = {"type": "function", "function": {"name": "clock"}}
 CALLS = [
     Delta(index=0, text="", tokens=2, reasoning="Which city? "),
-    Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, id="call_1", name="weather"),)),
-    Delta(index=0, text="", tokens=1, tool_calls=(ToolCallDelta(index=0, arguments='{"city":'),)),
-    Delta(
-        index=0,
-        text="",
-        tokens=2,
-        tool_calls=(
-            ToolCallDelta(index=0, arguments='"Seoul"}'),
-            ToolCallDelta(index=1, id="call_2", name="clock", arguments="{}"),
-        ),
-    ),
-    Delta(index=0, text="", tokens=1, finish_reason="tool_calls", reasoning_tokens=2),
+    *two_calls("clock"),
 ]
 
 
 @pytest.fixture
 def engine() -> FakeEngine:
-    """One whose context has room for what the model is told of functions."""
-    engine = FakeEngine()
-    engine.max_model_len = 4000
-    return engine
+    """See ``roomy_engine``."""
+    return roomy_engine()
 
 
 async def test_plain_answer_holds_calls_and_no_content(server: Server) -> None:

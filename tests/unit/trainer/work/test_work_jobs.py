@@ -143,6 +143,16 @@ def test_whatever_ends_a_training_is_one_sentence_of_the_job(
     assert office.do_next().status == "succeeded"
 
 
+def test_the_log_of_a_fault_of_ours_says_where_and_not_what(office: Office, capsys: pytest.CaptureFixture[str]) -> None:
+    """An error nobody foresaw may quote a row: the log has its type and its places, not its text."""
+    office.submit()
+    office.do_next(FakeWorker(fail=ZeroDivisionError("Geheimnis")))
+    printed = capsys.readouterr()
+    logged = printed.out + printed.err
+    assert "ZeroDivisionError" in logged
+    assert "Geheimnis" not in logged
+
+
 def test_a_setting_that_is_wrong_by_now_fails_the_job(office: Office) -> None:
     office.submit(overrides=["recipe.epoch=2"])
     done = office.do_next()

@@ -1,4 +1,4 @@
-"""Where an error came from, for the log, without what it was about: no message, no local variable, no prompt."""
+"""Where an error came from, for the log, without what it was about: no message, no local variable, no prompt, no row."""
 
 import traceback
 
