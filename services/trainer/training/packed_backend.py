@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
 from services.trainer.training.packed import attention as packed_attention
-from services.trainer.training.packed.check import CHECKED_ROWS, require_packable
+from services.trainer.training.packed.check import CHECKED_ROWS, Reference
 from services.trainer.training.packed.trainer import PackedTrainer
 from services.trainer.training.watch import Watch
 
@@ -54,9 +54,11 @@ def train(job: TrainingJob, observer: Observer) -> None:
     name = f"packed, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, adamw"
 
     def make(rows: Dataset, watch: Watch) -> PackedTrainer:
+        observer.loading("check of the packed way")
+        own = Reference(model, [rows[place] for place in range(min(len(rows), CHECKED_ROWS))], dtype)
         trainer = PackedTrainer(
             rows_per_pass=recipe.rows_per_pass or recipe.rows_per_step,
-            autocast=dtype if on_cuda and dtype is not torch.float32 else None,
+            precision=dtype,
             model=model,
             args=TrainingArguments(
                 per_device_train_batch_size=recipe.rows_per_step, remove_unused_columns=False, **arguments_of(job)
@@ -65,8 +67,7 @@ def train(job: TrainingJob, observer: Observer) -> None:
             processing_class=tokenizer,
             callbacks=[watch],
         )
-        observer.loading("check of the packed way")
-        require_packable(model, trainer.runner, [rows[place] for place in range(min(len(rows), CHECKED_ROWS))], dtype)
+        own.require_same(trainer.runner)
         return trainer
 
     run_loop(job, observer, model=model, make=make, measure=PackedTrainer.measure, backend=name)

@@ -10,7 +10,7 @@ from transformers import AttentionInterface
 NAME = "whetstone_packed"
 
 
-def packed_attention(
+def packed_attention(  # noqa: PLR0913 - transformers decides
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -18,6 +18,7 @@ def packed_attention(
     attention_mask: torch.Tensor | None,
     *,
     edges: torch.Tensor,
+    longest: int,
     scaling: float | None = None,
     dropout: float = 0.0,
     **others: Any,
@@ -31,6 +32,7 @@ def packed_attention(
         value: as ``key``.
         attention_mask: see ``module``.
         edges: see ``Pass``.
+        longest: see ``Pass``.
         scaling: of the scores; 1/sqrt(width) where None.
         dropout: of the probabilities.
         others: what some models hand to attention; a sliding window or a cap on the scores is refused by its name.
@@ -42,7 +44,7 @@ def packed_attention(
     if unknown := [name for name in ("sliding_window", "softcap", "s_aux") if others.get(name) is not None]:
         raise NotImplementedError(f"packed attention knows no {', '.join(unknown)}")
     if query.is_cuda:
-        return _on_card(query, key, value, edges, scaling, dropout), None
+        return _on_card(query, key, value, edges, longest, scaling, dropout), None
     bounds = edges.tolist()
     rows = [
         scaled_dot_product_attention(
@@ -65,15 +67,12 @@ def _on_card(
     key: torch.Tensor,
     value: torch.Tensor,
     edges: torch.Tensor,
+    longest: int,
     scaling: float | None,
     dropout: float,
 ) -> torch.Tensor:
     """FlashAttention's kernel for rows of different lengths (Dao, https://arxiv.org/abs/2307.08691), as PyTorch ships it."""
-    longest = query.shape[2]  # of any row; a constant, so that the pass can be replayed with other rows
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
-    q, k, v = (each[0].transpose(0, 1).contiguous() for each in (query, key, value))
+    q, k, v = (each[0].transpose(0, 1) for each in (query, key, value))
     out = torch.ops.aten._flash_attention_forward(  # noqa: SLF001 - PyTorch has no public name for it in 2.11
         q, k, v, edges, edges, longest, longest, dropout, is_causal=True, return_debug_mask=False, scale=scaling
     )

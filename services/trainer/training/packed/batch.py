@@ -23,6 +23,7 @@ class Pass(NamedTuple):
         targets: S tokens.
         tokens: without those that fill up.
         learnt: targets without those that fill up.
+        longest: no row has more tokens than this; a power of two.
     """
 
     input_ids: torch.Tensor
@@ -32,11 +33,12 @@ class Pass(NamedTuple):
     targets: torch.Tensor
     tokens: int
     learnt: int
+    longest: int
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """T, S and the number of edges: what a replayed pass must have in common with the recorded one."""
-        return self.input_ids.shape[1], self.predict.shape[0], self.edges.shape[0]
+    def shape(self) -> tuple[int, int, int, int]:
+        """T, S, the number of edges and the longest row: what a replayed pass must have in common with the recorded one."""
+        return self.input_ids.shape[1], self.predict.shape[0], self.edges.shape[0], self.longest
 
     def to(self, device: torch.device) -> "Pass":
         """The same on a device."""
@@ -80,6 +82,7 @@ def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int)
         targets=torch.tensor(targets + [NOT_LEARNT] * missing, dtype=torch.long),
         tokens=len(tokens),
         learnt=len(targets),
+        longest=1 << (max(filling, *(len(row["input_ids"]) for row in rows)) - 1).bit_length(),
     )
 
 

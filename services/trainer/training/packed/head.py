@@ -33,18 +33,12 @@ class HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not t
         right = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
         for begin in range(0, hidden.shape[0], _PIECE):
-            piece, wanted = hidden[begin : begin + _PIECE], targets[begin : begin + _PIECE]
-            counts = (wanted >= 0).float()
-            index = wanted.clamp(min=0)[:, None]
-            logits = (piece @ matrix.t()).float()
-            chosen = logits.gather(1, index)[:, 0]
-            right += ((logits.amax(dim=1) == chosen) * counts).sum()
-            normaliser = torch.logsumexp(logits, dim=1)
-            total += ((normaliser - chosen) * counts).sum()
-            probabilities = logits.sub_(normaliser[:, None]).exp_()
-            probabilities.scatter_add_(1, index, torch.full_like(chosen, -1.0)[:, None])
-            probabilities *= counts[:, None]
-            gradient[begin : begin + _PIECE] = probabilities.to(matrix.dtype) @ matrix
+            piece = slice(begin, begin + _PIECE)
+            logits = hidden[piece] @ matrix.t()
+            losses, guessed, residue = _cross_entropy(logits, targets[piece])
+            total += losses.sum()
+            right += guessed.sum()
+            torch.mm(residue, matrix, out=gradient[piece])
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(right)
         return total, right
@@ -55,3 +49,21 @@ class HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not t
         del grad_right
         (gradient,) = ctx.saved_tensors
         return gradient * grad_total.to(gradient.dtype), None, None
+
+
+def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Losses, 1 where the target is the likeliest token, and softmax - one-hot in the logits' precision."""
+    if logits.is_cuda:
+        from services.trainer.training.packed.kernels import cross_entropy_  # noqa: PLC0415 - Triton, a card's only
+
+        return *cross_entropy_(logits, targets), logits
+    counts, index = (targets >= 0).float(), targets.clamp(min=0)[:, None]
+    wide = logits.float()
+    chosen = wide.gather(1, index)[:, 0]
+    right = (wide.amax(dim=1) == chosen) * counts
+    normaliser = torch.logsumexp(wide, dim=1)
+    losses = (normaliser - chosen) * counts
+    residue = wide.sub_(normaliser[:, None]).exp_()
+    residue.scatter_add_(1, index, torch.full_like(index, -1, dtype=residue.dtype))
+    residue *= counts[:, None]
+    return losses, right, residue.to(logits.dtype)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 
 from services.trainer.training.packed.batch import Pass
+from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.head import HeadLoss
 
 
@@ -16,24 +17,26 @@ class Sums(NamedTuple):
     right: torch.Tensor
 
 
+def in_precision(precision: torch.dtype, device: torch.device) -> torch.autocast:
+    """The arithmetic's precision, as a context."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32, cache_enabled=False)
+
+
 class PassRunner:
     """Runs passes and adds up gradients.
 
     Args:
         model: with an adapter; its attention is ``packed_attention``.
-        autocast: what its arithmetic is done in; None for that of its weights.
+        flat: its trained weights.
+        precision: what its arithmetic is done in.
     """
 
-    def __init__(self, model: Any, autocast: torch.dtype | None) -> None:
+    def __init__(self, model: Any, flat: FlatWeights, precision: torch.dtype) -> None:
         base = model.get_base_model()
         self._body = base.base_model
         self._matrix: torch.Tensor = base.get_output_embeddings().weight
-        self._autocast = autocast
-
-    def precision(self) -> torch.autocast:
-        """The arithmetic's precision, as a context."""
-        device = self._matrix.device.type
-        return torch.autocast(device, dtype=self._autocast, enabled=self._autocast is not None, cache_enabled=False)
+        self._flat = flat
+        self._precision = precision
 
     def __call__(self, one: Pass, scale: torch.Tensor) -> Sums:
         """Run one pass, forward and backward.
@@ -45,17 +48,20 @@ class PassRunner:
         sums = self.loss(one)
         loss = sums.loss * scale
         loss.backward()
+        self._flat.add_up()
         return Sums(loss.detach(), sums.right.detach())
 
     def loss(self, one: Pass) -> Sums:
         """The forward pass alone: the sum over the pass's learnt tokens, in nats."""
-        with self.precision():
+        self._flat.refresh()
+        with in_precision(self._precision, self._matrix.device):
             hidden = self._body(
                 input_ids=one.input_ids,
                 position_ids=one.position_ids,
                 attention_mask=None,
                 use_cache=False,
                 edges=one.edges,
+                longest=one.longest,
             ).last_hidden_state[0]
             loss, right = HeadLoss.apply(
                 hidden.index_select(0, one.predict).to(self._matrix.dtype), self._matrix, one.targets
@@ -79,7 +85,7 @@ class Replayer:
 
     def __init__(self, run: Callable[[Pass, torch.Tensor], Sums]) -> None:
         self._run = run
-        self._recorded: dict[tuple[int, int, int], _Recorded] = {}
+        self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._stream: Any = torch.cuda.Stream()
         self._pool: Any = None
 

@@ -8,6 +8,8 @@ from transformers import Trainer
 from services.trainer.training.measure import Holdout
 from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding
 from services.trainer.training.packed.flat import FlatWeights
+from services.trainer.training.packed.layers import join_layers
+from services.trainer.training.packed.lora import join_kernels
 from services.trainer.training.packed.step import PassRunner, Replayer
 from services.trainer.training.watch import ACCURACY
 
@@ -23,14 +25,14 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     Args:
         rows_per_pass: at most so many rows in one pass.
-        autocast: what arithmetic is done in; None for that of the weights.
+        precision: what arithmetic is done in.
         named: as ``transformers.Trainer`` takes them; an update is one batch, so accumulation is 1.
 
     Attributes:
         runner: of passes, without replaying.
     """
 
-    def __init__(self, *, rows_per_pass: int, autocast: torch.dtype | None, **named: Any) -> None:
+    def __init__(self, *, rows_per_pass: int, precision: torch.dtype, **named: Any) -> None:
         self._on_card = torch.cuda.is_available()
         self._collator = PackedCollator(
             _ON_CARD if self._on_card else _EXACT,
@@ -38,9 +40,11 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             most_tokens=_MOST_TOKENS_ON_CARD if self._on_card else _MOST_TOKENS,
         )
         super().__init__(data_collator=self._collator, **named)
-        self._flat = FlatWeights(self.model)
+        self._flat = FlatWeights(self.model, precision)
         self.model.zero_grad = self._flat.clear  # the loop would drop the views
-        self.runner = PassRunner(self.model, autocast)
+        join_layers(self.model)
+        join_kernels(self.model, self._flat)
+        self.runner = PassRunner(self.model, self._flat, precision)
         self._run = Replayer(self.runner) if self._on_card else self.runner
         self._right, self._learnt = torch.zeros(()), 0
 
@@ -65,7 +69,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             the mean loss over its learnt tokens, in nats.
         """
         del num_items_in_batch
-        model.train()
+        if not model.training:  # it walks thousands of modules
+            model.train()
         passes = inputs["passes"]
         while True:
             try:

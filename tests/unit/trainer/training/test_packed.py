@@ -14,9 +14,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from services.trainer.training.job import TrainingFailed
 from services.trainer.training.packed.attention import NAME, packed_attention
 from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding
-from services.trainer.training.packed.check import require_packable
+from services.trainer.training.packed.check import Reference
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.head import HeadLoss
+from services.trainer.training.packed.lora import join_kernels
 from services.trainer.training.packed.step import PassRunner
 from services.trainer.training.packed.trainer import PackedTrainer
 
@@ -76,7 +77,9 @@ def test_an_update_is_the_same_as_by_plain_pytorch(tokens: list[list[int]], most
     rows = rows_from(tokens)
     loss, gradients, right = plain_update(rows)
     packed = model(NAME)
-    flat, run = FlatWeights(packed), PassRunner(packed, None)
+    flat = FlatWeights(packed)
+    assert join_kernels(packed, flat) == []
+    run = PassRunner(packed, flat, torch.float32)
     scale = torch.tensor(1.0 / learnt_in(rows))
     sums = [run(one, scale) for one in PackedCollator(rounding, rows=5, most_tokens=most)(rows)["passes"]]
     assert sum(each.loss.item() for each in sums) == pytest.approx(loss, rel=1e-5)
@@ -156,20 +159,23 @@ def test_attention_that_rows_do_not_have_here_is_refused_by_name() -> None:
     """A window or a cap is not passed over in silence."""
     heads = torch.zeros(1, 2, 4, 8)
     with pytest.raises(NotImplementedError, match="sliding_window"):
-        packed_attention(torch.nn.Module(), heads, heads, heads, None, edges=torch.tensor([0, 4]), sliding_window=2)
+        packed_attention(
+            torch.nn.Module(), heads, heads, heads, None, edges=torch.tensor([0, 4]), longest=4, sliding_window=2
+        )
 
 
 def test_model_whose_layers_see_beyond_a_row_is_refused_before_it_trains() -> None:
     """Found by comparing joined rows with each by itself; a model that keeps to its rows passes."""
     rows = rows_from([[1, 2, 3, 4, 5, 6], [7, 8, 9, 10]])
     good = model(NAME)
-    require_packable(good, PassRunner(good, None), rows, torch.float32)
+    Reference(good, rows, torch.float32).require_same(PassRunner(good, FlatWeights(good), torch.float32))
     leaking = model(NAME)
     leaking.get_base_model().model.layers[1].register_forward_hook(
         lambda *call: call[2] + call[2].mean(1, keepdim=True)
     )
+    reference = Reference(leaking, rows, torch.float32)
     with pytest.raises(TrainingFailed, match="see beyond a row"):
-        require_packable(leaking, PassRunner(leaking, None), rows, torch.float32)
+        reference.require_same(PassRunner(leaking, FlatWeights(leaking), torch.float32))
 
 
 class Fake:
@@ -207,7 +213,7 @@ def trainer(tmp_path: Any) -> Callable[[], PackedTrainer]:
             use_cpu=True,
             report_to=[],
         )
-        return PackedTrainer(rows_per_pass=8, autocast=None, model=model(NAME), args=arguments)
+        return PackedTrainer(rows_per_pass=8, precision=torch.float32, model=model(NAME), args=arguments)
 
     return make
 
