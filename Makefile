@@ -106,8 +106,9 @@ preflight: ## check this machine for what `make up` needs; changes nothing
 	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
 folders: ## make the folders below data/ that the containers mount
-	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys cache/server cache/trainer)
-	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys cache/server cache/trainer)
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys responses cache/server cache/trainer)
+	@chmod 700 $(WHETSTONE_DATA_DIR)/responses
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys responses cache/server cache/trainer)
 
 build: folders ## build both images
 	$(COMPOSE) build

@@ -47,6 +47,11 @@ class DataPaths:
         return self.root / "jobs" / "files"
 
     @property
+    def stored_responses(self) -> Path:
+        """Responses that apps may go on from; the server's alone."""
+        return self.root / "responses" / "responses.sqlite"
+
+    @property
     def keys(self) -> Path:
         """The API keys' hashes."""
         return self.root / "keys"

@@ -59,6 +59,16 @@ class Whole(Protocol):
         """The document."""
 
 
+class Keeper(Protocol):
+    """Keeps an answer before its end is told, so that who was told of it finds it."""
+
+    async def ended(self, usage: Usage) -> None:
+        """After the last delta."""
+
+    async def failed(self, error: ServerError) -> None:
+        """An error ends the answer after its first byte."""
+
+
 class Answer:
     """An ASGI application that answers one request and then closes its generation; see its two kinds below.
 
@@ -66,20 +76,31 @@ class Answer:
         generation: open.
         deltas: of the generation, not begun yet.
         rename: puts an error into the terms of the API that was asked, where these are not chat's.
+        keeper: of the answer, where it is to be kept.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, rename: Rename | None = None) -> None:
+    def __init__(
+        self, generation: Generation, deltas: Deltas, *, rename: Rename | None = None, keeper: Keeper | None = None
+    ) -> None:
         self._generation = generation
         self._deltas = deltas
         self._rename = rename
+        self._keeper = keeper
         self._started = False
 
     async def _run(self, send: Send) -> None:
         raise NotImplementedError
 
-    def _failed(self, _: ServerError) -> bytes:
+    async def _failed(self, _: ServerError) -> bytes:
         """What tells the client of an error after the first byte; a plain answer is complete by then."""
         return b""
+
+    async def _usage(self) -> Usage:
+        """What the whole answer consumed, once it is kept."""
+        usage = self._generation.tally.usage()
+        if self._keeper is not None:
+            await self._keeper.ended(usage)
+        return usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer.
@@ -124,7 +145,7 @@ class Answer:
         self._generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
         if not self._started:
             raise error
-        await send({"type": "http.response.body", "body": self._failed(error), "more_body": False})
+        await send({"type": "http.response.body", "body": await self._failed(error), "more_body": False})
 
 
 class StreamedAnswer(Answer):
@@ -134,8 +155,16 @@ class StreamedAnswer(Answer):
         frames: makes the events.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, frames: Frames, rename: Rename | None = None) -> None:
-        super().__init__(generation, deltas, rename)
+    def __init__(
+        self,
+        generation: Generation,
+        deltas: Deltas,
+        frames: Frames,
+        *,
+        rename: Rename | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
+        super().__init__(generation, deltas, rename=rename, keeper=keeper)
         self._frames = frames
 
     async def _run(self, send: Send) -> None:
@@ -150,10 +179,12 @@ class StreamedAnswer(Answer):
                     await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
                 if body:
                     await send({"type": "http.response.body", "body": body, "more_body": True})
-        closing = frames.end(self._generation.tally.usage())
+        closing = frames.end(await self._usage())
         await send({"type": "http.response.body", "body": closing, "more_body": False})
 
-    def _failed(self, error: ServerError) -> bytes:
+    async def _failed(self, error: ServerError) -> bytes:
+        if self._keeper is not None:
+            await self._keeper.failed(error)
         return self._frames.failed(error)
 
 
@@ -164,8 +195,16 @@ class PlainAnswer(Answer):
         whole: collects it.
     """
 
-    def __init__(self, generation: Generation, deltas: Deltas, whole: Whole, rename: Rename | None = None) -> None:
-        super().__init__(generation, deltas, rename)
+    def __init__(
+        self,
+        generation: Generation,
+        deltas: Deltas,
+        whole: Whole,
+        *,
+        rename: Rename | None = None,
+        keeper: Keeper | None = None,
+    ) -> None:
+        super().__init__(generation, deltas, rename=rename, keeper=keeper)
         self._whole = whole
 
     async def _run(self, send: Send) -> None:
@@ -173,7 +212,7 @@ class PlainAnswer(Answer):
             async for batch in batches:
                 for delta in batch:
                     self._whole.add(delta)
-        body = self._whole.encode(self._generation.tally.usage())
+        body = self._whole.encode(await self._usage())
         headers = [*JSON_HEADERS, (b"content-length", str(len(body)).encode())]
         self._started = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})

@@ -133,7 +133,7 @@ class Conflict(ServerError):
 
 
 class ResponseNotFound(ServerError):
-    """No answer is kept, so that none is found."""
+    """No such stored response, or another key's."""
 
     status = 404
     type = "invalid_request_error"

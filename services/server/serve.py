@@ -35,6 +35,8 @@ from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
+from services.server.stored.shelf import Shelf
+from services.server.stored.store import ResponseStore, forget_all
 from services.server.tuning.house import Tuning
 from services.server.tuning.sweeping import keep_swept
 
@@ -85,7 +87,7 @@ async def serve(plan: Plan) -> int:
         the process's exit code: 0 after a signal, 1 after a failure.
 
     Raises:
-        StartRefused: there are no keys and the address is not loopback, keys or job queue cannot be read, or the port or the
+        StartRefused: there are no keys and the address is not loopback, keys, job queue or stored responses cannot be read, or the port or the
             private socket is not to be had.
     """
     settings = plan.settings
@@ -144,18 +146,27 @@ def build_services(plan: Plan) -> Services:
         database = Database(plan.paths.jobs_database)
         files = FileStore(database, plan.paths.job_files)
         tuning = Tuning(database, files, plan.defaults)
+        stored = Shelf(_response_store(plan), settings.limits)
     except DatabaseUnusable as error:
         raise StartRefused(str(error)) from error
     return Services(
         base=plan.base.name,
         fingerprint=plan.base.fingerprint,
-        limits=settings.limits,
+        settings=settings,
         doorkeeper=Doorkeeper(keys),
-        capacity=settings.engine.max_num_seqs + settings.limits.max_waiting,
-        canary=settings.canary,
         trips=plan.paths.canary_trips,
         tuning=tuning,
+        stored=stored,
     )
+
+
+def _response_store(plan: Plan) -> ResponseStore | None:
+    """Where responses are stored; None where none are to be, and then none is left of earlier ones."""
+    wanted, file = plan.settings.responses, plan.paths.stored_responses
+    if wanted.keep_days == 0:
+        forget_all(file)
+        return None
+    return ResponseStore(file, keep_days=wanted.keep_days, max_bytes=wanted.max_bytes)
 
 
 async def _run(plan: Plan, services: Services) -> None:
@@ -182,6 +193,7 @@ async def _run(plan: Plan, services: Services) -> None:
             group.create_task(watch.run(model.reconciler.reconcile))
             group.create_task(_watch_engine(engine))
             group.create_task(keep_swept(services.tuning.files, plan.settings.limits))
+            group.create_task(services.stored.keep_swept())
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from None
 

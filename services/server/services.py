@@ -16,7 +16,8 @@ from services.server.chat.sampling import SamplingRules
 from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
 from services.server.metrics import Metrics
-from services.server.settings import CanarySettings, Limits
+from services.server.settings import ServerSettings
+from services.server.stored.shelf import Shelf
 from services.server.tuning.checking import check_rows
 from services.server.tuning.house import Tuning
 from services.server.tuning.uploads import Uploads
@@ -37,10 +38,10 @@ class Services:
     Args:
         base: the base model's name.
         fingerprint: of the base model, for ``system_fingerprint``.
-        capacity: answers that run and wait together.
-        canary: when one ends by itself.
+        settings: of the server.
         trips: the file that remembers those that did.
         tuning: the job queue and its files.
+        stored: responses that apps may go on from.
 
     Attributes:
         started: seconds since 1970, the base's ``created`` in the models list.
@@ -51,23 +52,23 @@ class Services:
         *,
         base: str,
         fingerprint: str,
-        limits: Limits,
+        settings: ServerSettings,
         doorkeeper: Doorkeeper,
-        capacity: int,
-        canary: CanarySettings,
         trips: Path,
         tuning: Tuning,
+        stored: Shelf,
     ) -> None:
         self.fingerprint = f"fp_{fingerprint[:12]}"
         self.started = int(time.time())
-        self.limits = limits
+        self.limits = limits = settings.limits
         self.doorkeeper = doorkeeper
         self.catalogue = Catalogue(base)
-        self.admission = Admission(capacity)
+        self.admission = Admission(settings.engine.max_num_seqs + limits.max_waiting)
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
-        self.canaries = Canaries(canary, self.catalogue, self.metrics, trips)
+        self.canaries = Canaries(settings.canary, self.catalogue, self.metrics, trips)
         self.tuning = tuning
+        self.stored = stored
         check = partial(check_rows, seconds=limits.check_seconds, memory_bytes=limits.check_memory_bytes)
         self.uploads = Uploads(tuning.files, limits, check)
         self.model: Model | None = None

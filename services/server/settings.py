@@ -81,6 +81,13 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     check_memory_bytes: Positive
 
 
+class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[responses]``: whether answers are stored, how long, and how many."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=3650)]
+    max_bytes: Annotated[int, msgspec.Meta(ge=1_048_576)]
+
+
 class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Everything in ``config/server.toml``."""
 
@@ -89,3 +96,4 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     adapters: AdapterSettings
     canary: CanarySettings
     limits: Limits
+    responses: ResponsesSettings

@@ -34,14 +34,14 @@ def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def served(data: Path) -> Iterator[Served]:
-    """A server that is ready and lets few answers wait, so that a client can see it refuse one.
+    """A server that is ready, stores responses, and lets few answers wait, so that a client can see it refuse one.
 
     One for all files, which run in this order: test_client_programs, test_openapi, test_streams_that_break ends it.
     """
     keys = KeyFile(DataPaths(data).keys / "keys.json")
     key = keys.add("app", [ALL_MODELS], None)
     narrow_key = keys.add("narrow", [ADAPTER], None)
-    server = ServerProcess(data, "engine.max_num_seqs=8", "limits.max_waiting=4")
+    server = ServerProcess(data, "engine.max_num_seqs=8", "limits.max_waiting=4", "responses.keep_days=1")
     try:
         server.wait_ready()
         yield Served(server=server, base=BASE, adapter=ADAPTER, key=key, narrow_key=narrow_key)

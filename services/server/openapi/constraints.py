@@ -148,7 +148,8 @@ def _responses(limits: Limits) -> dict[str, Keywords]:
         "tools": {"items": _of("FunctionTool"), "maxItems": limits.max_tools},
         "tool_choice": {"anyOf": choices},
         "safety_identifier": {"description": "As `user`, and before it."},
-        "store": {"description": "Accepted; nothing is stored, and the answer says so."},
+        "store": {"description": "Where storing is switched on; the answer says whether it is stored."},
+        "previous_response_id": {"description": "A stored response; null where storing is not switched on."},
         **dict.fromkeys(inert, _INERT),
     }
 

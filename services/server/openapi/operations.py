@@ -20,7 +20,7 @@ from services.server.errors import (
 )
 from services.server.openapi.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
 from services.server.openapi.operation import Operation, Parameter, Reply, Stream
-from services.server.openapi.response_answers import Response, ResponseEvent
+from services.server.openapi.response_answers import InputItems, Response, ResponseEvent
 from services.server.readiness import Readiness
 from services.server.responses.items import ITEMS
 from services.server.responses.schema import AllowedToolsChoice, FunctionChoice, FunctionTool, ResponsesRequest
@@ -29,6 +29,7 @@ from services.server.routes.fine_tuning import MOST_JOBS
 from services.server.routes.health import Alive
 from services.server.routes.metrics import CONTENT_TYPE
 from services.server.routes.models import ModelCard, ModelList
+from services.server.routes.responses import MOST_ITEMS
 from services.server.tuning.schema import CreateJob
 from services.server.tuning.uploads import EXPIRES, PURPOSE
 from services.server.tuning.views import (
@@ -46,12 +47,14 @@ _ENDS_WHOLE = "`response.completed` or `response.incomplete` is the last; `respo
 _OF_A_MODEL = (ModelForbidden, ModelNotFound, Unavailable)
 _OF_A_FILE = (FileNotFound, Unavailable)
 _OF_A_JOB = (JobNotFound, Unavailable)
+_OF_A_RESPONSE = (ResponseNotFound, Unavailable)
 
 _MODEL = {"model": Parameter("The base's name, an adapter's alias, or a pinned version such as `acme-support@7`.")}
-_RESPONSE = {"response_id": Parameter("A response's id; none is stored.")}
+_RESPONSE = {"response_id": Parameter("A stored response's id.")}
 _FILE = {"file_id": Parameter("A file's id.")}
 _JOB = {"job_id": Parameter("A job's id.")}
 _AFTER = Parameter("The id of the last object of the page before.")
+_ORDER = Parameter("By the time of creation.", {"enum": ["asc", "desc"]})
 
 
 def _limit(most: int) -> Parameter:
@@ -89,8 +92,20 @@ OPERATIONS = {
         stream=Stream(description=_ENDS_WHOLE, events=(ResponseEvent,), done=False),
         errors=_OF_A_MODEL,
     ),
-    "get_response": Operation(parameters=_RESPONSE, replies=(), errors=(ResponseNotFound,)),
-    "delete_response": Operation(parameters=_RESPONSE, replies=(), errors=(ResponseNotFound,)),
+    "get_response": Operation(
+        parameters={
+            **_RESPONSE,
+            "stream": Parameter("A stored answer is not streamed: only false.", {"enum": [False]}),
+        },
+        replies=_replies("The answer, without log-probabilities.", Response),
+        errors=_OF_A_RESPONSE,
+    ),
+    "delete_response": Operation(parameters=_RESPONSE, replies=_replies("It is gone.", Deleted), errors=_OF_A_RESPONSE),
+    "list_input_items": Operation(
+        parameters={**_RESPONSE, "after": _AFTER, "limit": _limit(MOST_ITEMS), "order": _ORDER},
+        replies=_replies("A page of what it answered, the conversation before it included.", InputItems),
+        errors=_OF_A_RESPONSE,
+    ),
     "embeddings": Operation(body=EmbeddingsRequest, replies=(), errors=_OF_A_MODEL),
     "list_models": Operation(
         replies=_replies("The base, each adapter's alias, each loaded version.", ModelList), errors=(Unavailable,)
@@ -127,7 +142,7 @@ OPERATIONS = {
         parameters={
             "after": _AFTER,
             "limit": _limit(MOST_FILES),
-            "order": Parameter("By the time of creation.", {"enum": ["asc", "desc"]}),
+            "order": _ORDER,
             "purpose": Parameter("Only files of this purpose."),
         },
         replies=_replies("A page of the caller's files.", Listing[FileObject]),

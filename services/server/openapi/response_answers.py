@@ -60,6 +60,45 @@ class OutputFunctionCall(
 OutputItem = OutputMessage | OutputReasoning | OutputFunctionCall
 
 
+class InputText(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="input_text"):
+    """What was said to the model."""
+
+    text: str
+
+
+class ListedMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="message"):
+    """What somebody said; the assistant's parts are ``output_text``, the others' ``input_text``."""
+
+    id: str
+    status: ItemStatus
+    role: Literal["user", "assistant", "system", "developer"]
+    content: list[InputText | OutputText]
+
+
+class ListedFunctionCallOutput(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="type", tag="function_call_output"
+):
+    """What a called function gave."""
+
+    id: str
+    status: ItemStatus
+    call_id: str
+    output: str | list[InputText]
+
+
+ListedItem = ListedMessage | OutputReasoning | OutputFunctionCall | ListedFunctionCallOutput
+
+
+class InputItems(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A page of the items that a response answered."""
+
+    object: Literal["list"]
+    data: list[ListedItem]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
+
+
 class InputTokensDetails(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``input_tokens_details``."""
 
@@ -111,7 +150,7 @@ class ResponseText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An answer; what was asked for comes back in it, ``model`` names the version that gave it, and nothing is stored."""
+    """An answer; what was asked for comes back in it, ``model`` names the version that gave it, ``store`` says whether it is kept."""
 
     id: str
     object: Literal["response"]
@@ -124,8 +163,8 @@ class Response(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: ResponseError | None
     incomplete_details: IncompleteDetails | None
     background: Literal[False]
-    store: Literal[False]
-    previous_response_id: None
+    store: bool
+    previous_response_id: str | None
     service_tier: Literal["default"]
     truncation: Literal["disabled"]
     instructions: str | None

@@ -19,7 +19,7 @@ from services.server.chat.schema import (
 )
 from services.server.decode import convert
 from services.server.errors import BadRequest, ServerError
-from services.server.responses.items import messages_of
+from services.server.responses.items import Item, messages_of
 from services.server.responses.schema import (
     LOGPROBS,
     AllowedToolsChoice,
@@ -40,13 +40,18 @@ _TERMS = (
 )
 
 
-def chat_request_of(asked: ResponsesRequest) -> ChatRequest:
+def chat_request_of(asked: ResponsesRequest, items: list[Item], earlier: list[Item]) -> ChatRequest:
     """The same request in chat's terms.
+
+    Args:
+        asked: decoded.
+        items: of its ``input``.
+        earlier: of the conversation that it goes on from, whose ``instructions`` count no more.
 
     Raises:
         BadRequest: an item, a tool or a choice that is not supported; ``param`` names it.
     """
-    messages = messages_of(asked.input)
+    messages = messages_of(items, earlier)
     if asked.instructions is not None:
         messages.insert(0, Message(role="system", content=asked.instructions))
     with_logprobs = LOGPROBS in (asked.include or ())

@@ -22,11 +22,17 @@ class ResponseDocument:
         envelope: id, time and model.
         asked: what comes back to the client.
         sampling: the values that the request left open.
+        stored: whether the answer is to be stored.
+
+    Attributes:
+        stored: what the answer says of it; it may turn out otherwise before the end.
     """
 
-    def __init__(self, envelope: Envelope, asked: ResponsesRequest, sampling: Sampling) -> None:
+    def __init__(self, envelope: Envelope, asked: ResponsesRequest, sampling: Sampling, *, stored: bool) -> None:
         text, reasoning = asked.text, asked.reasoning
+        self.stored = stored
         self._top = sampling.logprobs
+        self._completed_at: int | None = None
         self._fixed = _json(
             {
                 "id": envelope.id,
@@ -34,8 +40,7 @@ class ResponseDocument:
                 "created_at": envelope.created,
                 "model": envelope.model,
                 "background": False,
-                "store": False,
-                "previous_response_id": None,
+                "previous_response_id": asked.previous_response_id,
                 "service_tier": "default",
                 "truncation": "disabled",
                 "instructions": asked.instructions,
@@ -66,17 +71,20 @@ class ResponseDocument:
         """Before the answer."""
         return self._encode("in_progress", [])
 
-    def ended(self, output: Output, usage: Usage) -> bytes:
-        """The whole answer, or as much as its limit let be."""
+    def ended(self, output: Output, usage: Usage, *, logprobs: bool = True) -> bytes:
+        """The whole answer, or as much as its limit let be; without log-probabilities where they are not to be in it."""
         status: Literal["incomplete", "completed"] = "incomplete" if output.cut else "completed"
-        return self._encode(status, self._items(output), usage=_usage(usage), cut=output.cut)
+        if self._completed_at is None and not output.cut:
+            self._completed_at = int(time.time())
+        return self._encode(status, self._items(output, logprobs=logprobs), usage=_usage(usage), cut=output.cut)
 
-    def failed(self, output: Output, error: ServerError) -> bytes:
+    def failed(self, output: Output, error: ServerError, *, logprobs: bool = True) -> bytes:
         """What there was of the answer when the error came."""
-        return self._encode("failed", self._items(output), error={"code": _code(error), "message": error.message})
+        told = {"code": _code(error), "message": error.message}
+        return self._encode("failed", self._items(output, logprobs=logprobs), error=told)
 
-    def _items(self, output: Output) -> list[dict[str, Any]]:
-        return [object_of(item, self._top) for item in output.items]
+    def _items(self, output: Output, *, logprobs: bool) -> list[dict[str, Any]]:
+        return [object_of(item, self._top if logprobs else None) for item in output.items]
 
     def _encode(
         self,
@@ -89,7 +97,8 @@ class ResponseDocument:
     ) -> bytes:
         told = {
             "status": status,
-            "completed_at": int(time.time()) if status == "completed" else None,
+            "completed_at": self._completed_at if status == "completed" else None,
+            "store": self.stored,
             "output": items,
             "usage": usage,
             "error": error,

@@ -80,17 +80,32 @@ ITEMS: dict[str, type[Item]] = {
 }
 
 
-def messages_of(given: str | list[dict[str, Any]]) -> list[Message]:
-    """The conversation.
+def items_of(given: str | list[dict[str, Any]], field: str = "input") -> list[Item]:
+    """The items of a field.
 
     Raises:
-        BadRequest: an item that is not supported, or the output of a call that is not there; ``param`` names it.
+        BadRequest: an item that is not supported; ``param`` names it.
     """
     if isinstance(given, str):
-        return [Message(role="user", content=given)]
+        return [InputMessage(role="user", content=given)]
+    return [_typed(item, f"{field}[{index}]") for index, item in enumerate(given)]
+
+
+def messages_of(items: list[Item], earlier: list[Item] | None = None) -> list[Message]:
+    """The conversation.
+
+    Args:
+        items: of the request's ``input``.
+        earlier: of the stored conversation that it goes on from.
+
+    Raises:
+        BadRequest: a part that is not supported, or the output of a call that is not there; ``param`` names it.
+    """
     conversation = _Conversation()
-    for index, item in enumerate(given):
-        conversation.add(_typed(item, f"input[{index}]"), f"input[{index}]")
+    for item in earlier or ():
+        conversation.add(item, "previous_response_id")
+    for index, item in enumerate(items):
+        conversation.add(item, f"input[{index}]")
     return conversation.close()
 
 

@@ -81,7 +81,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """The body of ``POST /v1/responses``.
 
     Attributes:
-        input: text, or items that ``items.messages_of`` tells apart by their ``type``.
+        input: text, or items that ``items.items_of`` tells apart by their ``type``.
         tools: likewise, by ``convert.chat_request_of``.
         tool_choice: likewise, where it is an object.
     """
@@ -103,6 +103,9 @@ class ResponsesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     # Who asks: keeps them on one version while a canary runs.
     safety_identifier: str | None = None
     user: str | None = None
+    # Where the operator has switched storing on; the answer says whether it is stored.
+    store: Flag = None
+    previous_response_id: str | None = None
     # Without effect here; the first two come back in the answer.
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
@@ -110,13 +113,11 @@ class ResponsesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     max_tool_calls: int | None = None  # of built-in tools, which there are none of
     service_tier: str | None = None
-    store: Flag = None  # the answer says what was done: nothing is stored
     stream_options: ResponseStreamOptions | None = None
     # Accepted only with the value that changes nothing; see ``UNSUPPORTED``.
     background: Flag = None
     background_options: Any = None
     conversation: Any = None
-    previous_response_id: str | None = None
     prompt: Any = None
     truncation: Literal["auto", "disabled"] | None = None
     context_management: Any = None
@@ -130,7 +131,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "background": (None, False),
     "background_options": (None,),
     "conversation": (None,),
-    "previous_response_id": (None,),
     "prompt": (None,),
     "truncation": (None, "disabled"),
     "context_management": (None, []),
@@ -141,8 +141,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
 # field -> what to do instead
 REMEDIES = {
     "background": "wait for the answer, or stream it",
-    "conversation": "send the whole conversation as 'input': nothing is stored here",
-    "previous_response_id": "send the whole conversation as 'input': nothing is stored here",
+    "conversation": "send the whole conversation as 'input'",
     "prompt": "send its text as 'instructions' and 'input'",
     "truncation": "leave it out, and shorten 'input' where it is over the context",
 }

@@ -18,7 +18,7 @@ from services.server.routes.health import livez, readyz
 from services.server.routes.metrics import metrics
 from services.server.routes.models import delete_model, get_model, list_models
 from services.server.routes.openapi import openapi_json
-from services.server.routes.responses import create_response, delete_response, get_response
+from services.server.routes.responses import create_response, delete_response, get_response, list_input_items
 
 ROUTES = (
     chat_completions,
@@ -26,6 +26,7 @@ ROUTES = (
     create_response,
     get_response,
     delete_response,
+    list_input_items,
     embeddings,
     list_models,
     get_model,

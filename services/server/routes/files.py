@@ -8,9 +8,8 @@ from litestar.params import FromPath, FromQuery
 from litestar.response import File
 
 from services.server.auth import require_key
-from services.server.errors import BadRequest
 from services.server.requests import ServerRequest
-from services.server.tuning.house import bounded, files_of, off_loop
+from services.server.tuning.house import bounded, files_of, off_loop, ordered
 from services.server.tuning.views import Deleted, FileObject, Listing, file_object, listing
 
 MOST_FILES = 10_000
@@ -34,15 +33,13 @@ async def list_files(
     purpose: FromQuery[str | None] = None,
 ) -> Listing[FileObject]:
     """The caller's files."""
-    if order not in {"asc", "desc"}:
-        raise BadRequest("Invalid 'order': want 'asc' or 'desc'.", param="order", code="invalid_value")
     found = await off_loop(
         state.services.tuning.files.list,
         owner=files_of(request.scope["state"]["key"]),
         purpose=purpose,
         after=after,
         limit=bounded(limit, "limit", 1, MOST_FILES, default=MOST_FILES),
-        order=order,
+        order=ordered(order),
     )
     return listing(found, [file_object(stored) for stored in found.data])
 

@@ -1,14 +1,22 @@
-"""``POST /v1/responses``; and ``/v1/responses/{id}``, which finds nothing, because nothing is stored."""
+"""``/v1/responses``: answers to inputs, and those of them that are stored, for the key that asked."""
 
-from litestar import delete, get, post
-from litestar.params import FromPath
+from typing import Any
+
+from litestar import Response, delete, get, post
+from litestar.datastructures import State
+from litestar.params import FromPath, FromQuery
 
 from services.server.answer import Answer
 from services.server.auth import require_key
-from services.server.errors import ResponseNotFound
+from services.server.errors import BadRequest
 from services.server.headers import tell_allowance
 from services.server.requests import ServerRequest
 from services.server.responses.answering import answer_response
+from services.server.responses.schema import LOGPROBS
+from services.server.tuning.house import bounded, ordered
+from services.server.tuning.views import Deleted, Listing
+
+MOST_ITEMS = 100
 
 
 @post("/v1/responses", guards=[require_key, tell_allowance], status_code=200)
@@ -18,20 +26,62 @@ async def create_response(request: ServerRequest) -> Answer:
 
 
 @get("/v1/responses/{response_id:str}", guards=[require_key])
-async def get_response(response_id: FromPath[str]) -> None:
-    """Say that there is no such response."""
-    raise _not_found(response_id)
+async def get_response(
+    request: ServerRequest, state: State, response_id: FromPath[str], stream: FromQuery[bool | None] = None
+) -> Response[bytes]:
+    """One of the caller's stored responses."""
+    if stream:
+        raise BadRequest(
+            "'stream' is not supported by this server for a stored response; leave it out.",
+            param="stream",
+            code="unsupported_parameter",
+        )
+    included = [value for name in ("include", "include[]") for value in request.query_params.getall(name, [])]
+    if LOGPROBS in included:
+        raise BadRequest(
+            f"'include': {LOGPROBS} are not stored; take them from the answer itself.",
+            param="include",
+            code="unsupported_value",
+        )
+    answer = await state.services.stored.answer(request.scope["state"]["key"], response_id)
+    return Response(answer, media_type="application/json")
 
 
-@delete("/v1/responses/{response_id:str}", guards=[require_key])
-async def delete_response(response_id: FromPath[str]) -> None:
-    """Say that there is no such response."""
-    raise _not_found(response_id)
+@delete("/v1/responses/{response_id:str}", guards=[require_key], status_code=200)
+async def delete_response(request: ServerRequest, state: State, response_id: FromPath[str]) -> Deleted:
+    """Forget one of the caller's stored responses."""
+    await state.services.stored.delete(request.scope["state"]["key"], response_id)
+    return Deleted(id=response_id, object="response")
 
 
-def _not_found(response_id: str) -> ResponseNotFound:
-    return ResponseNotFound(
-        f"Response with id '{response_id[:100]}' not found: this server stores no responses. Keep what you were answered, "
-        "and send the whole conversation as 'input'.",
-        param="response_id",
+@get("/v1/responses/{response_id:str}/input_items", guards=[require_key])
+async def list_input_items(
+    request: ServerRequest,
+    state: State,
+    response_id: FromPath[str],
+    after: FromQuery[str | None] = None,
+    limit: FromQuery[int | None] = None,
+    order: FromQuery[str] = "desc",
+) -> Listing[dict[str, Any]]:
+    """What one of the caller's stored responses answered, newest first."""
+    oldest_first, limit = ordered(order) == "asc", bounded(limit, "limit", 1, MOST_ITEMS, default=20)
+    items = await state.services.stored.input_items(request.scope["state"]["key"], response_id)
+    return _page(items if oldest_first else items[::-1], after, limit)
+
+
+def _page(items: list[dict[str, Any]], after: str | None, limit: int) -> Listing[dict[str, Any]]:
+    begin = 0
+    if after is not None:
+        ids = [item["id"] for item in items]
+        if after not in ids:
+            raise BadRequest(
+                "Invalid 'after': no item of this response has this id.", param="after", code="invalid_value"
+            )
+        begin = ids.index(after) + 1
+    page = items[begin : begin + limit]
+    return Listing(
+        data=page,
+        has_more=len(items) > begin + limit,
+        first_id=page[0]["id"] if page else None,
+        last_id=page[-1]["id"] if page else None,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Literal, ParamSpec, TypeVar
 
 import structlog
 
@@ -103,6 +103,19 @@ def _translated(error: JobsError) -> ServerError:
         log.error("the job queue cannot be used", reason=str(error))
         return Unavailable("The job queue cannot be reached; the operator finds the reason in the log.", retry_after=5)
     return ServerError("The job queue failed; the log has the request id.")
+
+
+def ordered(order: str) -> Literal["asc", "desc"]:
+    """The ``order`` of a list.
+
+    Raises:
+        BadRequest: there is none of this name.
+    """
+    if order == "asc":
+        return "asc"
+    if order == "desc":
+        return "desc"
+    raise BadRequest("Invalid 'order': want 'asc' or 'desc'.", param="order", code="invalid_value")
 
 
 def bounded(value: int | None, field: str, least: int, most: int, *, default: int) -> int:

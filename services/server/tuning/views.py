@@ -27,10 +27,10 @@ class FileObject(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deleted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left of a file or a model."""
+    """What is left of a file, a model or a response."""
 
     id: str
-    object: Literal["file", "model"]
+    object: Literal["file", "model", "response"]
     deleted: bool = True
 
 

@@ -18,7 +18,15 @@ from services.server.engine.protocol import Engine
 from services.server.lifecycle import Phase
 from services.server.serve import Plan, build_model, build_services
 from services.server.services import Model, Services
-from services.server.settings import AdapterSettings, CanarySettings, EngineSettings, Limits, Listen, ServerSettings
+from services.server.settings import (
+    AdapterSettings,
+    CanarySettings,
+    EngineSettings,
+    Limits,
+    Listen,
+    ResponsesSettings,
+    ServerSettings,
+)
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, CONTEXT, FakeEngine
 
@@ -67,6 +75,7 @@ def settings(**changes: Any) -> ServerSettings:
             check_seconds=30.0,
             check_memory_bytes=2**31,
         ),
+        "responses": ResponsesSettings(keep_days=0, max_bytes=2**20),
     }
     for name, value in changes.items():
         table = next(key for key, struct in tables.items() if name in struct.__struct_fields__)

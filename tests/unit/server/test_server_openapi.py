@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -14,7 +15,7 @@ from services.server.openapi.operations import OPERATIONS
 from services.server.responses.schema import LOGPROBS
 from services.server.routes import ROUTES
 from tests.unit.server.client import Client
-from tests.unit.server.fakes import BASE
+from tests.unit.server.fakes import BASE, roomy_engine
 from tests.unit.server.harness import Server, settings, until
 
 APP = Litestar(ROUTES, openapi_config=None)
@@ -171,6 +172,28 @@ async def test_answers_are_as_described(server: Server) -> None:
     """Status, media type, headers and every field, of whole answers and of each event of a stream."""
     for path, method, body in ANSWERS:
         _check(await server.ask(path.format(model=BASE, response_id="resp_1"), body), path, method)
+
+
+async def test_stored_responses_are_as_described(tmp_path: Path) -> None:
+    """Where storing is switched on: the answer, what it answered with every kind of item, what is left of it, 404."""
+    server = Server(tmp_path, engine=roomy_engine(), keep_days=1)
+    items: list[dict[str, Any]] = [
+        {"role": "user", "content": "hi"},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+        {"role": "assistant", "content": "Let me look."},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "o"}]},
+    ]
+    first = await server.ask("/v1/responses", {**RESPONSE, "input": items})
+    stream = {**RESPONSE, "stream": True, "previous_response_id": first.json["id"]}
+    _check(first, "/v1/responses", "post")
+    _check(await server.ask("/v1/responses", stream), "/v1/responses", "post")
+    route = "/v1/responses/{response_id}"
+    path = route.format(response_id=first.json["id"])
+    _check(await server.ask(f"{path}/input_items"), f"{route}/input_items", "get")
+    for method in ("get", "delete", "get"):
+        _check(await server.ask(path, method=method.upper()), route, method)
+    server.model.renderer.close()
 
 
 @pytest.mark.parametrize("stream", [True, False])

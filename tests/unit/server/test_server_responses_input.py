@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.server.chat.schema import CalledFunction, Message, ToolCall
-from services.server.responses.items import messages_of
+from services.server.responses.items import items_of, messages_of
 from tests.unit.server.harness import Server
 from tests.unit.server.responding import prompt_of, respond
 
@@ -99,7 +99,7 @@ INPUTS: dict[str, tuple[Any, list[Message]]] = {
 def test_items_become_messages(name: str) -> None:
     """Neighbouring items of one turn are one message of the assistant; everything else is a message of its own."""
     given, expected = INPUTS[name]
-    assert messages_of(given) == expected
+    assert messages_of(items_of(given)) == expected
 
 
 async def test_encrypted_reasoning_shows_the_model_nothing(server: Server) -> None:

@@ -75,6 +75,16 @@ def test_the_trainer_works_on_the_queue_that_the_server_fills() -> None:
     assert {volume.rpartition(":")[2] for volume in writable[0] & writable[1]} == {"/data/jobs"}
 
 
+def test_stored_responses_are_the_servers_alone() -> None:
+    """Prompts of all apps: neither the trainer nor a tool mounts the folder, or one above it."""
+    mounting = [
+        name
+        for name, service in _services("compose.yaml").items()
+        if any(volume.rpartition("}")[2].startswith(("/responses:", ":")) for volume in service["volumes"])
+    ]
+    assert mounting == ["server"]
+
+
 def test_the_healthcheck_asks_the_published_port() -> None:
     """Not the one of config/server.toml, on which nothing listens."""
     server = _services("compose.yaml")["server"]

@@ -49,9 +49,13 @@ test("an answer is parsed by its schema, and arguments by their function's", asy
   for (const call of calls) assert.match(call.parsed_arguments.city, /^(Seoul|Paris)$/);
 });
 
-test("what would need a stored answer is refused by name", async () => {
+test("a conversation goes on by its id, and one that is not there is named", async () => {
+  const first = await client.responses.create(options);
+  const second = await client.responses.create({ ...options, input: "And of Italy?", previous_response_id: first.id });
+  assert.deepEqual((await client.responses.retrieve(second.id)).output, second.output);
+  await client.responses.delete(second.id);
   await assert.rejects(
-    client.responses.create({ ...options, previous_response_id: "resp_nobody" }),
-    (error) => error instanceof OpenAI.BadRequestError && error.param === "previous_response_id",
+    client.responses.create({ ...options, previous_response_id: second.id }),
+    (error) => error instanceof OpenAI.BadRequestError && error.code === "previous_response_not_found",
   );
 });

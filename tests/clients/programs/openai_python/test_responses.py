@@ -40,7 +40,7 @@ WEATHER_BY_HAND: Any = {
 
 
 def test_an_answer_is_whole(client: OpenAI, base: str, adapter: str) -> None:
-    """Its text, its end, its usage; nothing of it is stored, and an alias answers with its version."""
+    """Its text, its end, its usage, and an alias answers with its version."""
     answer = client.responses.create(model=base, input=QUESTION, temperature=0, max_output_tokens=24)
     assert "Paris" in answer.output_text
     assert (answer.object, answer.status, answer.model, answer.error) == ("response", "completed", base, None)
@@ -124,16 +124,6 @@ def test_parse_gives_arguments_as_the_model(client: OpenAI, base: str) -> None:
     calls = [item for item in answer.output if item.type == "function_call"]
     assert calls
     assert all(isinstance(call.parsed_arguments, Weather) for call in calls)
-
-
-def test_nothing_is_stored(client: OpenAI, base: str) -> None:
-    """What needs an earlier answer is refused by its name, and no answer can be fetched again."""
-    answer = client.responses.create(model=base, input=QUESTION, max_output_tokens=16, store=True)
-    with pytest.raises(openai.BadRequestError) as caught:
-        client.responses.create(model=base, input="And of Italy?", previous_response_id=answer.id)
-    assert (caught.value.param, caught.value.code) == ("previous_response_id", "unsupported_parameter")
-    with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve(answer.id)
 
 
 def test_errors_are_the_sdks_exception_classes(client: OpenAI, base: str) -> None:

@@ -1,4 +1,4 @@
-"""Leads generated requests to where something happens: a model, a file and a job that exist, plain prompts, short answers.
+"""Leads generated requests to where something happens: to what exists, by plain prompts, for short answers.
 
 What makes a request wrong stays: only values that are right are replaced, by others that are.
 """
@@ -19,7 +19,7 @@ PLAIN = {"messages": [{"role": "user", "content": "Say something."}], "input": "
 
 
 def made(path: str, **body: Any) -> str:
-    """Make a file or a job; its id."""
+    """Make a file, a job or a response; its id."""
     answer = requests.post(f"{URL}{path}", headers=AUTHORIZED, timeout=60, **body)
     answer.raise_for_status()
     return str(answer.json()["id"])
@@ -27,8 +27,9 @@ def made(path: str, **body: Any) -> str:
 
 FILE = made("/files", files={"file": ("rows.jsonl", ROWS)}, data={"purpose": "fine-tune"})
 JOB = made("/fine_tuning/jobs", json={"model": MODEL, "training_file": FILE})
-IN_BODIES = {"model": MODEL, "training_file": FILE, "validation_file": FILE}
-IN_PATHS = {"model": MODEL, "file_id": FILE, "job_id": JOB}
+RESPONSE = made("/responses", json={"model": MODEL, "input": "Say something.", "max_output_tokens": 2})
+IN_BODIES = {"model": MODEL, "training_file": FILE, "validation_file": FILE, "previous_response_id": RESPONSE}
+IN_PATHS = {"model": MODEL, "file_id": FILE, "job_id": JOB, "response_id": RESPONSE}
 
 
 @schemathesis.hook  # type: ignore[untyped-decorator]  # it is not in the environment that checks types
