@@ -16,6 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from services.common.settings import SettingsError, load
+from services.server.errors import StartRefused
 from services.server.settings import ServerSettings
 from services.server.stored.store import ResponseStore, ResponseUnknown, StoredResponse, StoreFull
 from services.server.stored.tables import metadata
@@ -217,6 +218,14 @@ async def test_content_is_in_no_log_and_no_error(server: Server, capsys: pytest.
     assert [refusal.status for refusal in refusals] == [400, 400, 400, 404]
     assert not any(CANARY in refusal.error["message"] for refusal in refusals)
     assert CANARY not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("keep_days", [0, 1])
+def test_store_that_cannot_be_as_it_is_set_refuses_the_start(tmp_path: Path, file: Path, keep_days: int) -> None:
+    """With the file and the remedy, rather than to serve otherwise than the operator meant."""
+    file.mkdir(parents=True)
+    with pytest.raises(StartRefused, match=r"responses\.sqlite: Is a directory; (remove it|its folder must)"):
+        Server(tmp_path, keep_days=keep_days)
 
 
 @pytest.mark.parametrize("stream", [True, False])
