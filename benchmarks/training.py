@@ -8,10 +8,8 @@ steps (imports, kernels, recordings) are left out of the speed.
 """
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -23,13 +21,13 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.bases import random_base
+from benchmarks.machine import REPOSITORY, commit, environment, machine
 from services.common.settings import load
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.backend import choose_backend
 from services.trainer.training.job import Event, Finished, Loading, Step, TrainingJob
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
 BACKENDS = ("unsloth", "packed")
 
 
@@ -65,7 +63,7 @@ def main() -> int:
         return 0
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        base = options.base.absolute() if options.base else _random_base(folder / "base", options.tokenizer)
+        base = options.base.absolute() if options.base else random_base(folder / "base", options.tokenizer)
         runs = []
         for repeat in range(options.repeats):
             for backend in options.backends:
@@ -95,7 +93,8 @@ def _write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
     """The result so far: a call that is cut off keeps what it has."""
     result: dict[str, Any] = {
         "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
     }
     medians = {}
     for backend in options.backends:
@@ -119,7 +118,7 @@ def _run(asked: dict[str, Any]) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.training", "--one", json.dumps(asked), "--out", os.devnull],
         cwd=REPOSITORY,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")])},
+        env=environment(),
         stdout=subprocess.PIPE,
         check=True,
     )
@@ -187,44 +186,6 @@ def _rows(count: int, *, seed: int) -> list[dict[str, list[int]]]:
         question = round(length * 0.4)
         rows.append({"input_ids": tokens, "labels": [-100] * question + tokens[question:]})
     return rows
-
-
-def _random_base(folder: Path, tokenizer: Path) -> Path:
-    """Qwen2.5-0.5B's shape with random weights, and any tokenizer: its files are only looked at."""
-    import torch  # noqa: PLC0415 - seconds to import, and not needed for a real base
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM  # noqa: PLC0415
-
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=32_768,
-    )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    AutoTokenizer.from_pretrained(str(tokenizer)).save_pretrained(folder)
-    return folder
-
-
-def _machine() -> dict[str, Any]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    card = (
-        subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], stdout=subprocess.PIPE, text=True, check=False
-        ).stdout.strip()
-        if Path("/dev/nvidiactl").exists()
-        else None
-    )
-    return {"card": card, "cores": os.cpu_count(), "python": platform.python_version(), "packages": found}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,7 +10,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         version: the new version's model name; None where the run was interrupted.
         passed: the gate's verdict; None where there is none, and then ``reasons`` says why.
         reasons: what the gate has against the version.
-        seconds: wall time of each part.
+        seconds: wall time of each part, in order; together the whole retrain.
     """
 
     version: str | None

@@ -1,6 +1,5 @@
 """One retrain from the first row to the moved pointer; this file is the way of the data."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from services.trainer.gate.judge import Judge
 from services.trainer.journal import Journal
 from services.trainer.lineage import find_published, lineage_of_run
 from services.trainer.outcome import Outcome
+from services.trainer.parts import Parts
 from services.trainer.probe import Prober, record_probe
 from services.trainer.progress import RunLog
 from services.trainer.rows import Rows
@@ -92,21 +92,19 @@ class Retrain:
             RegistryError: the registry cannot be written, or the adapter's name is none.
         """
         adapter = check_adapter_name(task.settings.adapter.name)
-        clock = _Clock()
+        parts = Parts()
+        parts.begin("rows")
         base = read_base_model(self._paths.models, self._base_settings.base_model)
         base_folder = self._paths.models / base.name
         run, prepared = self._begin(task, base, journal)
-        clock.lap("data")
         try:
             published = find_published(self._registry, adapter, run.record.run_id)
             if published is None:
-                ended = self._train(task.settings, run, base_folder, prepared, journal)
-                clock.lap("training")
+                ended = self._train(task.settings, run, base_folder, prepared, journal, parts)
                 if isinstance(ended, Interrupted):
                     run.enter("interrupted", f"at step {ended.step}")
-                    return _interrupted(run, ended, clock)
-                published = self._publish(task.settings, base, run, prepared, ended)
-                clock.lap("publishing")
+                    return _interrupted(run, ended, parts)
+                published = self._publish(task.settings, base, run, prepared, ended, parts)
         except MachineFailed as error:
             run.enter("interrupted", str(error))
             raise
@@ -118,10 +116,10 @@ class Retrain:
         version = model_name(adapter, published.version)
         run.enter("published", version)
         journal.published(version)
+        parts.begin("judging")
         passed, reasons = self._judged(published, prepared, base_folder, journal)
-        clock.lap("judging")
         self._delete_old(adapter, task.settings.versions.keep)
-        return _outcome(run, published, passed, reasons, clock)
+        return _outcome(run, published, passed, reasons, parts)
 
     def _begin(self, task: Task, base: BaseModel, journal: Journal) -> tuple[runs.Run, Prepared]:
         """Copy and check the rows, and find the run that they belong to."""
@@ -144,8 +142,15 @@ class Retrain:
         return run, prepared
 
     def _train(
-        self, settings: TrainingSettings, run: runs.Run, base_folder: Path, prepared: Prepared, journal: Journal
+        self,
+        settings: TrainingSettings,
+        run: runs.Run,
+        base_folder: Path,
+        prepared: Prepared,
+        journal: Journal,
+        parts: Parts,
     ) -> Finished | Interrupted:
+        parts.begin("handing over")
         resume_from = newest_whole(run.checkpoints)
         if resume_from is not None:
             self._console.print(f"continuing from {resume_from.name}")
@@ -162,21 +167,31 @@ class Retrain:
         )
         title = f"{settings.adapter.name}, run {run.record.run_id}"
         log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
+        parts.begin("the worker's start")
         try:
-            return self._worker(job, run.folder, _both(log, journal.trained))
+            return self._worker(job, run.folder, _all(parts.take, log, journal.trained))
         finally:
             log.close()
 
     def _publish(
-        self, settings: TrainingSettings, base: BaseModel, run: runs.Run, prepared: Prepared, finished: Finished
+        self,
+        settings: TrainingSettings,
+        base: BaseModel,
+        run: runs.Run,
+        prepared: Prepared,
+        finished: Finished,
+        parts: Parts,
     ) -> Manifest:
         registry, adapter = self._registry, settings.adapter.name
         base_folder = self._paths.models / base.name
+        parts.begin("publishing")
         with staging(registry, adapter) as staged:
             collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
             (staged / ROWS).write_bytes(encode_rows(prepared.fates))
+            parts.begin("probe")
             tokenizer = load_tokenizer(base_folder)
             probe = self._prober(base_folder, staged, tokenizer, run.folder, self._paths.cache / "trainer")
+            parts.begin("publishing")
             lineage = lineage_of_run(run, settings, base, prepared, finished, probe)
             return publish(registry, adapter, staged, lineage)
 
@@ -205,10 +220,10 @@ class Retrain:
             self._console.print(f"{model_name(adapter, old)} was deleted: versions.keep = {keep}")
 
 
-def _both(first: Callable[[Event], None], second: Callable[[Event], None]) -> Callable[[Event], None]:
+def _all(*takers: Callable[[Event], None]) -> Callable[[Event], None]:
     def tell(event: Event) -> None:
-        first(event)
-        second(event)
+        for take in takers:
+            take(event)
 
     return tell
 
@@ -220,7 +235,7 @@ def _save_rows(examples: list[Example], folder: Path) -> Path:
     return folder
 
 
-def _interrupted(run: runs.Run, ended: Interrupted, clock: "_Clock") -> Outcome:
+def _interrupted(run: runs.Run, ended: Interrupted, parts: Parts) -> Outcome:
     return Outcome(
         version=None,
         run=run.record.run_id,
@@ -229,7 +244,7 @@ def _interrupted(run: runs.Run, ended: Interrupted, clock: "_Clock") -> Outcome:
         holdout_loss=None,
         passed=None,
         reasons=[],
-        seconds=clock.laps,
+        seconds=parts.end(),
     )
 
 
@@ -238,7 +253,7 @@ def _outcome(
     published: Manifest,
     passed: bool | None,  # noqa: FBT001 - not a switch: the verdict
     reasons: list[str],
-    clock: "_Clock",
+    parts: Parts,
 ) -> Outcome:
     return Outcome(
         version=model_name(published.adapter, published.version),
@@ -248,18 +263,5 @@ def _outcome(
         holdout_loss=published.metrics["holdout_loss"],
         passed=passed,
         reasons=reasons,
-        seconds=clock.laps,
+        seconds=parts.end(),
     )
-
-
-class _Clock:
-    """Wall time of the parts of a retrain."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-        self.laps: dict[str, float] = {}
-
-    def lap(self, name: str) -> None:
-        now = time.monotonic()
-        self.laps[name] = round(now - self._last, 2)
-        self._last = now

@@ -10,10 +10,12 @@ def say_outcome(outcome: Outcome, console: Console) -> None:
     if outcome.version is None:
         console.print(f"interrupted and saved at step {outcome.steps}; the next retrain continues run {outcome.run}")
         return
-    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items())
+    parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in outcome.seconds.items() if round(seconds))
     loss = f", loss {outcome.train_loss:.4f}" if outcome.train_loss is not None else ""
     holdout = f", holdout loss {outcome.holdout_loss:.4f}" if outcome.holdout_loss is not None else ""
-    console.print(f"{outcome.version} is published: {outcome.steps} steps{loss}{holdout} ({parts})")
+    console.print(
+        f"{outcome.version} is published: {outcome.steps} steps{loss}{holdout}" + (f" ({parts})" if parts else "")
+    )
     say_verdict(outcome.version, outcome.reasons, console, passed=outcome.passed, promoted=True)
 
 

@@ -1,0 +1,52 @@
+"""What a result says of where it was measured."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
+
+
+def has_card() -> bool:
+    """Whether there is an NVIDIA card."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def machine() -> dict[str, Any]:
+    """The card, the cores and the versions."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "card": _said("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") if has_card() else None,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "packages": found,
+    }
+
+
+def commit() -> str | None:
+    """The repository's commit; None where it is a copy without history."""
+    return _said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty") or None
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's environment for one that runs the repository's code."""
+    path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+    return os.environ | {"PYTHONPATH": path} | more
+
+
+def _said(*words: str) -> str:
+    try:
+        return subprocess.run(
+            words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False
+        ).stdout.strip()
+    except FileNotFoundError:
+        return ""
