@@ -149,6 +149,7 @@ def _one(asked: dict[str, Any]) -> None:
         ),
         lora=settings.lora,
         checkpoints=msgspec.structs.replace(settings.checkpoints, every_steps=10_000),
+        cards=settings.worker.cards,
     )
     train(job, recorder)
     steps, warm = recorder.steps, recorder.steps[max(2, len(recorder.steps) // 4)]

@@ -126,7 +126,7 @@ class Retrain:
         settings = task.settings
         with runs.fresh_folder(self._paths.runs) as fresh:
             sources = task.rows.copy(fresh / "snapshot")
-            identity = runs.identity_of(settings, snapshot_hash(sources), base)
+            identity = runs.identity_of(settings.shaping(), snapshot_hash(sources), base)
             prepared = prepare(
                 sources,
                 fresh / "snapshot",
@@ -164,6 +164,7 @@ class Retrain:
             recipe=settings.recipe,
             lora=settings.lora,
             checkpoints=settings.checkpoints,
+            cards=settings.worker.cards,
         )
         title = f"{settings.adapter.name}, run {run.record.run_id}"
         log = RunLog(run.events, run.loss_curve, title=title, console=self._console)

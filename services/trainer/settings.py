@@ -1,6 +1,6 @@
 """Every setting of a training run, as ``config/training.toml`` states it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -64,6 +64,16 @@ class RecipeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
 
 
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the machine is used; nothing here changes what a run yields.
+
+    Attributes:
+        cards: on which an update's rows are spread; ``auto`` is all where they pay.
+    """
+
+    cards: Literal["auto"] | Positive
+
+
 class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When the run's state is saved, and how many such states are kept."""
 
@@ -86,3 +96,8 @@ class TrainingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     recipe: RecipeSettings
     checkpoints: CheckpointSettings
     versions: VersionSettings
+    worker: WorkerSettings
+
+    def shaping(self) -> dict[str, Any]:
+        """All but how the machine is used: a run goes on where only that has changed."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "worker"}

@@ -1,4 +1,4 @@
-"""The worker's entry: ``python -m services.trainer.training JOB EVENTS_FD``. Started by ``worker.py``, not by hand."""
+"""The worker's entry: ``python -m services.trainer.training JOB MEETING``. Started by ``worker.py``, not by hand."""
 
 import os
 import signal
@@ -11,20 +11,27 @@ import msgspec
 
 from services.trainer.training.backend import choose_backend
 from services.trainer.training.job import Event, Failed, Loading, MachineFailed, TrainingFailed, TrainingJob, read_job
+from services.trainer.training.meeting import Meeting
+from services.trainer.training.place import end_with_parent, take_place
 
 
 class EventPipe:
-    """Writes events to the trainer; a trainer that is gone ends the worker (BrokenPipeError)."""
+    """Writes events to the trainer; a trainer that is gone ends the worker (BrokenPipeError).
 
-    def __init__(self, descriptor: int) -> None:
-        """Write to an open file descriptor."""
+    Several ranks may write to one pipe: a line is shorter than what the kernel writes at once.
+    """
+
+    def __init__(self, descriptor: int, *, leads: bool) -> None:
+        """Write to an open file descriptor; a rank that does not lead only tells why it failed."""
         self._stream = os.fdopen(descriptor, "wb", buffering=0)
+        self._leads = leads
         self._began = time.monotonic()
         self.stop_requested = False
 
     def emit(self, event: Event) -> None:
         """Send one event."""
-        self._stream.write(msgspec.json.encode(event) + b"\n")
+        if self._leads or isinstance(event, Failed):
+            self._stream.write(msgspec.json.encode(event) + b"\n")
 
     def loading(self, what: str) -> None:
         """Say what takes time before the first step."""
@@ -36,20 +43,24 @@ class EventPipe:
 
 
 def main() -> int:
-    """Train one job; 0 when an event says how it ended."""
-    job_file, descriptor = Path(sys.argv[1]), int(sys.argv[2])
-    pipe = EventPipe(descriptor)
+    """Train one job; 0 when it came to its end, 1 when an event says why not."""
+    end_with_parent()
+    job_file, meeting = Path(sys.argv[1]), Meeting(Path(sys.argv[2]))
+    place = take_place(meeting)
+    pipe = EventPipe(meeting.speak(), leads=place.rank == 0)
     signal.signal(signal.SIGTERM, pipe.request_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides; a terminal's Ctrl-C reaches it too
     job = read_job(job_file, TrainingJob)
     try:
-        choose_backend(job.recipe)(job, pipe)
+        choose_backend(job.recipe, place)(job, pipe)
     except TrainingFailed as error:
         pipe.emit(Failed(reason=str(error), of_machine=isinstance(error, MachineFailed)))
+        return 1  # upon which the launcher ends the other ranks
     except Exception as error:
         if (reason := fault_of_machine(error)) is None:
             raise  # the traceback goes to worker.log
         pipe.emit(Failed(reason=reason, of_machine=True))
+        return 1
     return 0
 
 

@@ -1,11 +1,13 @@
 """The choice between the two backends; each is one module, imported only when chosen."""
 
 import importlib.util
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from services.trainer.settings import RecipeSettings
 from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
+from services.trainer.training.place import ALONE, Place
 
 
 class Backend(Protocol):
@@ -19,8 +21,12 @@ class Backend(Protocol):
         """
 
 
-def choose_backend(recipe: RecipeSettings) -> Backend:
+def choose_backend(recipe: RecipeSettings, place: Place = ALONE) -> Backend:
     """The backend that the recipe names, or that this machine can run.
+
+    Args:
+        recipe: names it.
+        place: of this process; Unsloth's ranks are always alone.
 
     Raises:
         TrainingFailed: the recipe asks for what this machine lacks.
@@ -36,4 +42,4 @@ def choose_backend(recipe: RecipeSettings) -> Backend:
         return train_with_unsloth
     from services.trainer.training.packed_backend import train as train_packed  # noqa: PLC0415 - imports torch
 
-    return train_packed
+    return partial(train_packed, place=place)

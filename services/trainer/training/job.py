@@ -1,11 +1,11 @@
 """What the trainer and its worker process say to each other: a job file in, a line of JSON per event out."""
 
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
-from services.trainer.settings import CheckpointSettings, LoraSettings, RecipeSettings
+from services.trainer.settings import CheckpointSettings, LoraSettings, Positive, RecipeSettings
 
 
 class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +18,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
         checkpoints_folder: where states of the run are saved.
         adapter_folder: where the finished adapter goes, in PEFT's format.
         resume_from: a checkpoint to continue.
+        cards: see ``WorkerSettings``.
     """
 
     base_folder: Path
@@ -29,6 +30,7 @@ class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
     recipe: RecipeSettings
     lora: LoraSettings
     checkpoints: CheckpointSettings
+    cards: Literal["auto"] | Positive
 
 
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,9 +27,18 @@ class MeasureHoldout(Protocol):
 
 
 def run_loop(
-    job: TrainingJob, observer: Observer, *, model: Any, make: MakeTrainer, measure: MeasureHoldout, backend: str
+    job: TrainingJob,
+    observer: Observer,
+    *,
+    model: Any,
+    make: MakeTrainer,
+    measure: MeasureHoldout,
+    backend: str,
+    leads: bool = True,
 ) -> None:
     """Train ``model``'s adapter on the job's rows, report every step, write the adapter.
+
+    A rank that does not lead trains as the others do, and leaves the rest to the one that does.
 
     Raises:
         TrainingFailed: the loss is not finite, or the adapter did not change.
@@ -59,6 +68,8 @@ def run_loop(
         )
     if not math.isfinite(update_norm):
         raise TrainingFailed("the adapter holds NaN or infinity; lower recipe.learning_rate")
+    if not leads:
+        return
     holdout = None
     if job.holdout_rows is not None:
         observer.loading("holdout")
@@ -79,8 +90,8 @@ def run_loop(
     )
 
 
-def arguments_of(job: TrainingJob) -> dict[str, Any]:
-    """What every trainer is told of the recipe, in transformers' words."""
+def arguments_of(job: TrainingJob, *, leads: bool = True) -> dict[str, Any]:
+    """What every trainer is told of the recipe, in transformers' words; one that does not lead saves nothing."""
     recipe = job.recipe
     return {
         "output_dir": str(job.checkpoints_folder),
@@ -96,7 +107,7 @@ def arguments_of(job: TrainingJob) -> dict[str, Any]:
         "use_cpu": not torch.cuda.is_available(),
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
+        "save_strategy": "steps" if leads else "no",
         "save_steps": job.checkpoints.every_steps,
         "save_total_limit": job.checkpoints.keep,
         "report_to": [],

@@ -10,11 +10,13 @@ from services.trainer.training.loop import arguments_of, run_loop
 from services.trainer.training.packed import attention as packed_attention
 from services.trainer.training.packed.check import CHECKED_ROWS, Reference
 from services.trainer.training.packed.trainer import PackedTrainer
+from services.trainer.training.place import ALONE, Place
+from services.trainer.training.ranks import AgreeingObserver, meet
 from services.trainer.training.watch import Watch
 
 
-def train(job: TrainingJob, observer: Observer) -> None:
-    """Train ``job`` on the device that there is; see ``Backend``."""
+def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
+    """Train ``job`` on the device that there is, as one of the ranks that ``place`` tells of; see ``Backend``."""
     on_cuda = torch.cuda.is_available()
     recipe = job.recipe
     if recipe.base_bits == 4 and not on_cuda:  # noqa: PLR2004 - bits
@@ -52,16 +54,24 @@ def train(job: TrainingJob, observer: Observer) -> None:
         ),
     )
     name = f"packed, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, adamw"
+    if place.ranks > 1:
+        name += f", {place.ranks} cards"
+        observer.loading("other cards")
+    ranks, agreeing, leads = meet(place), AgreeingObserver(observer), place.rank == 0
 
     def make(rows: Dataset, watch: Watch) -> PackedTrainer:
         observer.loading("check of the packed way")
         own = Reference(model, [rows[place] for place in range(min(len(rows), CHECKED_ROWS))], dtype)
         trainer = PackedTrainer(
+            ranks=ranks,
+            observer=agreeing,
             rows_per_pass=recipe.rows_per_pass or recipe.rows_per_step,
             precision=dtype,
             model=model,
             args=TrainingArguments(
-                per_device_train_batch_size=recipe.rows_per_step, remove_unused_columns=False, **arguments_of(job)
+                per_device_train_batch_size=recipe.rows_per_step,
+                remove_unused_columns=False,
+                **arguments_of(job, leads=leads),
             ),
             train_dataset=rows,
             processing_class=tokenizer,
@@ -70,4 +80,4 @@ def train(job: TrainingJob, observer: Observer) -> None:
         own.require_same(trainer.runner)
         return trainer
 
-    run_loop(job, observer, model=model, make=make, measure=PackedTrainer.measure, backend=name)
+    run_loop(job, agreeing, model=model, make=make, measure=PackedTrainer.measure, backend=name, leads=leads)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
+from transformers.trainer_utils import SaveStrategy
 
 from services.trainer.checkpoints import seal
 from services.trainer.training.job import Checkpoint, Observer, Step, TrainingFailed
@@ -64,10 +65,10 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
             )
         )
 
-    def on_step_end(self, _args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Obey a request to stop."""
         if self._observer.stop_requested and state.global_step < state.max_steps:
-            control.should_save = True
+            control.should_save = args.save_strategy != SaveStrategy.NO
             control.should_training_stop = True
             self.interrupted_at = state.global_step
 

@@ -103,6 +103,7 @@ class TinyRuns:
             recipe=msgspec.structs.replace(settings.recipe, **few | recipe),
             lora=settings.lora,
             checkpoints=settings.checkpoints,
+            cards=settings.worker.cards,
         )
 
     def train(self, job: TrainingJob, *, stop_after: int | None = None) -> Watcher:

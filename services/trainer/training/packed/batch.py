@@ -2,9 +2,11 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import torch
+
+from services.trainer.training.packed.parts import part_of
 
 NOT_LEARNT = -100
 
@@ -86,29 +88,55 @@ def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int)
     )
 
 
+class Update(TypedDict):
+    """What a rank computes of an update, and what the whole of it has.
+
+    Attributes:
+        passes: of this rank's part of the rows.
+        tokens: of all ranks.
+        learnt: of those, the ones that are learnt.
+    """
+
+    passes: list[Pass]
+    tokens: int
+    learnt: int
+
+
 class PackedCollator:
     """An update's rows as passes of at most so many tokens; a longer row is a pass of its own.
 
     Args:
         rounding: of a pass's sizes.
         rows: at most so many in a pass.
+        rank: whose part of an update's rows it is.
+        ranks: how many there are.
 
     Attributes:
         most_tokens: in a pass; lowered where memory does not suffice.
     """
 
-    def __init__(self, rounding: Rounding, *, rows: int, most_tokens: int) -> None:
+    def __init__(self, rounding: Rounding, *, rows: int, most_tokens: int, rank: int = 0, ranks: int = 1) -> None:
         self._rounding = rounding
         self._rows = rows
+        self._rank = rank
+        self._ranks = ranks
         self.most_tokens = most_tokens
 
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, list[Pass]]:
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Update:
+        """This rank's part of an update."""
+        return {
+            "passes": self.passes(part_of(rows, self._rank, self._ranks)),
+            "tokens": sum(len(row["input_ids"]) for row in rows),
+            "learnt": sum(label != NOT_LEARNT for row in rows for label in row["labels"][1:]),
+        }
+
+    def passes(self, rows: Sequence[dict[str, Any]]) -> list[Pass]:
         """The passes, in order of the rows."""
-        return {"passes": [join(group, self._rounding, room=self._rows) for group in self._groups(rows)]}
+        return [join(group, self._rounding, room=self._rows) for group in self._groups(rows)]
 
     def split(self, passes: Iterable[Pass]) -> list[Pass]:
         """The same rows again, after ``most_tokens`` was lowered."""
-        return self([row for each in passes for row in _rows_of(each)])["passes"]
+        return self.passes([row for each in passes for row in _rows_of(each)])
 
     def _groups(self, rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         groups: list[list[dict[str, Any]]] = []

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from services.trainer.training.ranks import Ranks
+
 
 class Used(NamedTuple):
     """A trained weight as arithmetic takes it, and where its gradient is added; both in the arithmetic's precision."""
@@ -22,19 +24,22 @@ class FlatWeights:
     Args:
         model: on its device; its trained weights are float32.
         precision: of the arithmetic.
+        told: how many numbers ``told`` holds.
 
     Attributes:
         weights: all of them, as a parameter that an optimizer takes.
         gradient: of ``weights``.
+        told: numbers that are added up over ranks together with the gradient.
         precision: see above.
     """
 
-    def __init__(self, model: torch.nn.Module, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: torch.nn.Module, precision: torch.dtype = torch.float32, *, told: int = 0) -> None:
         named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
         named.sort(key=lambda each: ".lora_B." in each[0])  # so that the As of layers that share an input are adjacent
         trained = [parameter for _, parameter in named]
         self.weights = torch.nn.Parameter(torch.cat([parameter.detach().reshape(-1).float() for parameter in trained]))
-        self.gradient = torch.zeros_like(self.weights.data)
+        self._added_up = torch.zeros(self.weights.numel() + told, device=self.weights.device)
+        self.gradient, self.told = self._added_up[: self.weights.numel()], self._added_up[self.weights.numel() :]
         self.weights.grad = self.gradient
         self.precision = precision
         self._is_rounded = precision is not torch.float32
@@ -72,6 +77,10 @@ class FlatWeights:
         """Add a pass's gradient to the update's."""
         if self._is_rounded:
             self.gradient.add_(self._used_gradient)
+
+    def over_ranks(self, ranks: Ranks) -> None:
+        """Make the gradient and ``told`` sums over ranks, in one message."""
+        ranks.add_up(self._added_up)
 
     def clear(self, *_: Any, **__: Any) -> None:
         """Forget the gradients, in place: the model's views stay."""

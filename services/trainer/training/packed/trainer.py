@@ -1,16 +1,18 @@
 """transformers' own loop around packed passes: it keeps order, schedule, checkpoints and seeds; the arithmetic is ours."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import Trainer
 
+from services.trainer.training.job import TrainingFailed
 from services.trainer.training.measure import Holdout
-from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding
+from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding, Update
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.layers import join_layers
 from services.trainer.training.packed.lora import join_kernels
-from services.trainer.training.packed.step import PassRunner, Replayer
+from services.trainer.training.packed.step import PassRunner, Replayer, Sums
+from services.trainer.training.ranks import AgreeingObserver, Ranks
 from services.trainer.training.watch import ACCURACY
 
 _ON_CARD = Rounding(tokens=256, targets=256)  # few shapes to record; at most 255 tokens of a pass are filled up
@@ -20,10 +22,33 @@ _LEAST_TOKENS = 256
 _MOST_TOKENS, _MOST_TOKENS_ON_CARD = 1024, 32_768
 
 
+class Told(NamedTuple):
+    """What a rank tells the others beside its gradient, and the sums of that.
+
+    Attributes:
+        loss: what its rows add to the update's mean loss.
+        right: its right guesses.
+        learnt: its learnt tokens.
+        stops: ranks that were asked to stop.
+        full: ranks whose memory holds not even a row.
+    """
+
+    loss: float
+    right: float
+    learnt: float
+    stops: float
+    full: float
+
+
 class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed for mypy
     """Trains an adapter on rows of tokens and labels, an update's rows at a time.
 
+    Each rank draws the same update and computes its part of the rows; sums over ranks make it one update again. To transformers
+    every rank is alone: it neither wraps the model nor spreads the batch.
+
     Args:
+        ranks: who trains together.
+        observer: of this rank.
         rows_per_pass: at most so many rows in one pass.
         precision: what arithmetic is done in.
         named: as ``transformers.Trainer`` takes them; an update is one batch, so accumulation is 1.
@@ -32,15 +57,28 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         runner: of passes, without replaying.
     """
 
-    def __init__(self, *, rows_per_pass: int, precision: torch.dtype, **named: Any) -> None:
+    def __init__(
+        self,
+        *,
+        ranks: Ranks,
+        observer: AgreeingObserver,
+        rows_per_pass: int,
+        precision: torch.dtype,
+        **named: Any,
+    ) -> None:
+        self._ranks = ranks
+        self._observer = observer
         self._on_card = torch.cuda.is_available()
         self._collator = PackedCollator(
             _ON_CARD if self._on_card else _EXACT,
             rows=rows_per_pass,
             most_tokens=_MOST_TOKENS_ON_CARD if self._on_card else _MOST_TOKENS,
+            rank=ranks.rank,
+            ranks=ranks.count,
         )
         super().__init__(data_collator=self._collator, **named)
-        self._flat = FlatWeights(self.model, precision)
+        self._flat = FlatWeights(self.model, precision, told=len(Told._fields))
+        ranks.share(self._flat.weights.data)
         self.model.zero_grad = self._flat.clear  # the loop would drop the views
         join_layers(self.model)
         join_kernels(self.model, self._flat)
@@ -62,19 +100,63 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             )
         return self.optimizer
 
-    def training_step(self, model: Any, inputs: dict[str, list[Pass]], num_items_in_batch: Any = None) -> torch.Tensor:
+    def train(self, *positional: Any, **named: Any) -> Any:
+        """See ``transformers.Trainer``; afterwards each rank is on its own."""
+        ended = super().train(*positional, **named)
+        self._ranks.part()
+        return ended
+
+    def training_step(self, model: Any, inputs: Update, num_items_in_batch: Any = None) -> torch.Tensor:
         """Gradients of one update.
 
         Returns:
             the mean loss over its learnt tokens, in nats.
+
+        Raises:
+            torch.OutOfMemoryError: the memory of one of the ranks holds not even a row.
+            TrainingFailed: ranks drew different updates.
         """
         del num_items_in_batch
         if not model.training:  # it walks thousands of modules
             model.train()
+        self._learnt = inputs["learnt"]
+        if self._ranks.count > 1:
+            return self._with_others(inputs)
+        sums = self._passes_that_fit(inputs)
+        self._right = sums.right
+        self._observer.stop_requested = self._observer.asks
+        return sums.loss
+
+    def _with_others(self, inputs: Update) -> torch.Tensor:
+        """This rank's part of an update and everyone else's; all ranks go on, stop or fail alike."""
+        flat, full = self._flat, False
+        try:
+            sums = self._passes_that_fit(inputs)
+        except torch.OutOfMemoryError:  # not raised here: the others would wait for this rank
+            sums, full = Sums(flat.told.new_zeros(()), flat.told.new_zeros(())), True
+        own = sum(each.learnt for each in inputs["passes"])
+        asked = torch.tensor([own, self._observer.asks, full], dtype=torch.float32, device=self.args.device)
+        flat.told.copy_(torch.cat([torch.stack(sums), asked]))
+        flat.over_ranks(self._ranks)
+        told = Told(*flat.told.tolist())
+        if told.full:
+            raise torch.OutOfMemoryError(f"{told.full:.0f} of {self._ranks.count} cards")
+        if round(told.learnt) != inputs["learnt"]:
+            raise TrainingFailed("ranks drew different updates; set worker.cards = 1 and report this")
+        self._right = flat.told[1].clone()
+        self._observer.stop_requested = told.stops > 0
+        return flat.told[0].clone()
+
+    def _passes_that_fit(self, inputs: Update) -> Sums:
+        """Run this rank's passes, of fewer tokens where its memory does not suffice.
+
+        Raises:
+            torch.OutOfMemoryError: it holds not even a row.
+        """
         passes = inputs["passes"]
         while True:
             try:
-                return self._passes(passes)
+                return self._passes(passes, inputs["learnt"])
             except torch.OutOfMemoryError:
                 most = max(each.tokens for each in passes) // 2
                 if most < _LEAST_TOKENS or self._collator.most_tokens <= _LEAST_TOKENS:
@@ -86,13 +168,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
                 torch.cuda.empty_cache()
                 passes = self._collator.split(passes)
 
-    def _passes(self, passes: list[Pass]) -> torch.Tensor:
+    def _passes(self, passes: list[Pass], learnt: int) -> Sums:
         device = self.args.device
-        learnt = sum(each.learnt for each in passes)
         scale = torch.tensor(1.0 / max(learnt, 1), device=device)
-        sums = [self._run(each.to(device), scale) for each in passes]
-        self._right, self._learnt = torch.stack([each.right for each in sums]).sum(), learnt
-        return torch.stack([each.loss for each in sums]).sum()
+        nothing = torch.zeros((), device=device)  # of a rank without rows
+        sums = [Sums(nothing, nothing), *(self._run(each.to(device), scale) for each in passes)]
+        return Sums(*(torch.stack(each).sum() for each in zip(*sums, strict=True)))
 
     def measure(self, rows: Any) -> Holdout:
         """Loss and accuracy on rows that were not trained."""
@@ -100,7 +181,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.model.eval()
         loss, right, learnt = 0.0, 0.0, 0
         with torch.no_grad():
-            for each in self._collator(list(rows))["passes"]:
+            for each in self._collator.passes(list(rows)):
                 sums = self.runner.loss(each.to(self.args.device))
                 loss, right, learnt = loss + float(sums.loss), right + float(sums.right), learnt + each.learnt
         self.model.train(was_training)
@@ -123,8 +204,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         del model
         return self._flat.clip(0.0) if grad_norm is None else grad_norm
 
-    def _track_num_input_tokens(self, inputs: dict[str, list[Pass]]) -> None:
-        self.state.num_input_tokens_seen += sum(each.tokens for each in inputs["passes"])
+    def _track_num_input_tokens(self, inputs: Update) -> None:
+        self.state.num_input_tokens_seen += inputs["tokens"]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
         """The update's batch; it counts its own learnt tokens."""

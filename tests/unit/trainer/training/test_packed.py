@@ -20,6 +20,8 @@ from services.trainer.training.packed.head import HeadLoss
 from services.trainer.training.packed.lora import join_kernels
 from services.trainer.training.packed.step import PassRunner
 from services.trainer.training.packed.trainer import PackedTrainer
+from services.trainer.training.ranks import AgreeingObserver, Alone
+from tests.unit.trainer.tiny import Watcher
 
 VOCABULARY = 61
 TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -213,7 +215,14 @@ def trainer(tmp_path: Any) -> Callable[[], PackedTrainer]:
             use_cpu=True,
             report_to=[],
         )
-        return PackedTrainer(rows_per_pass=8, precision=torch.float32, model=model(NAME), args=arguments)
+        return PackedTrainer(
+            ranks=Alone(),
+            observer=AgreeingObserver(Watcher()),
+            rows_per_pass=8,
+            precision=torch.float32,
+            model=model(NAME),
+            args=arguments,
+        )
 
     return make
 
