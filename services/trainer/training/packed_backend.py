@@ -56,23 +56,25 @@ def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
     name = f"packed, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, adamw"
     if place.ranks > 1:
         name += f", {place.ranks} cards"
-        observer.loading("other cards")
-    ranks, agreeing, leads = meet(place), AgreeingObserver(observer), place.rank == 0
+    agreeing, leads = AgreeingObserver(observer), place.rank == 0
 
     def make(rows: Dataset, watch: Watch) -> PackedTrainer:
         observer.loading("check of the packed way")
-        own = Reference(model, [rows[place] for place in range(min(len(rows), CHECKED_ROWS))], dtype)
+        own = Reference(model, [rows[number] for number in range(min(len(rows), CHECKED_ROWS))], dtype)
+        arguments = TrainingArguments(
+            per_device_train_batch_size=recipe.rows_per_step,
+            remove_unused_columns=False,
+            **arguments_of(job, leads=leads),
+        )
+        if place.ranks > 1:
+            observer.loading("other cards")
         trainer = PackedTrainer(
-            ranks=ranks,
+            ranks=meet(place),
             observer=agreeing,
             rows_per_pass=recipe.rows_per_pass or recipe.rows_per_step,
             precision=dtype,
             model=model,
-            args=TrainingArguments(
-                per_device_train_batch_size=recipe.rows_per_step,
-                remove_unused_columns=False,
-                **arguments_of(job, leads=leads),
-            ),
+            args=arguments,
             train_dataset=rows,
             processing_class=tokenizer,
             callbacks=[watch],

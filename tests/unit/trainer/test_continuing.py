@@ -49,6 +49,14 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(house: House, da
     assert second.checkpoints_at_start == ["checkpoint-1", "checkpoint-2"], "a damaged one would count towards keep"
 
 
+def test_a_run_goes_on_whatever_number_of_cards_it_began_with(house: House) -> None:
+    outcome, _ = house.retrain(FakeWorker(stop_at=2))
+    second = FakeWorker()
+    finished, _ = house.retrain(second, overrides=["worker.cards=3"])
+    assert finished.run == outcome.run
+    assert second.jobs[0].cards == 3
+
+
 def test_where_every_checkpoint_is_damaged_the_run_begins_again(house: House) -> None:
     outcome, _ = house.retrain(FakeWorker(stop_at=2))
     for state in (house.paths.runs / outcome.run / "checkpoints").glob("*/state"):

@@ -8,8 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.common.settings import load
-from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import (
     Event,
     Finished,
@@ -21,7 +19,6 @@ from services.trainer.training.job import (
 )
 from services.trainer.worker import ProcessWorker, Stop
 
-CONFIG = Path(__file__).resolve().parents[3] / "config"
 BEGIN = (
     "import json, os, signal, sys, time\n"
     "pipe = open(sys.argv[2] + '/events', 'w', buffering=1)\n"
@@ -29,23 +26,6 @@ BEGIN = (
     "step = dict(type='step', step=1, of=2, loss=1.0, learning_rate=0.1, grad_norm=1.0, tokens=5, seconds=0.5)\n"
     "finished = dict(type='finished', steps=2, train_loss=1.0, holdout_loss=None, update_norm=1.0, tokens=9, seconds=1.0, backend='x')\n"
 )
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> TrainingJob:
-    settings = load("training", TrainingSettings, folder=CONFIG)
-    return TrainingJob(
-        base_folder=tmp_path,
-        train_rows=tmp_path,
-        holdout_rows=None,
-        checkpoints_folder=tmp_path,
-        adapter_folder=tmp_path,
-        resume_from=None,
-        recipe=settings.recipe,
-        lora=settings.lora,
-        checkpoints=settings.checkpoints,
-        cards=settings.worker.cards,
-    )
 
 
 def run(
