@@ -1,1 +1,1 @@
-"""The worker process that holds the GPU: reads a job file, trains, emits events. Only its backends import torch."""
+"""The worker processes, one for each card: read a job file, train, emit events. Only the launcher, ranks and backends import torch."""
