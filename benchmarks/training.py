@@ -129,7 +129,7 @@ def _run(asked: dict[str, Any]) -> dict[str, Any]:
 def _one(asked: dict[str, Any]) -> None:
     """Train once and print what was measured."""
     # First: Unsloth patches what is imported after it, and writing the rows imports datasets.
-    train = choose_backend(msgspec.structs.replace(_settings().recipe, backend=asked["backend"]))
+    load = choose_backend(msgspec.structs.replace(_settings().recipe, backend=asked["backend"]))
     from datasets import Dataset  # noqa: PLC0415
 
     settings, folder = _settings(), Path(asked["folder"])
@@ -151,7 +151,7 @@ def _one(asked: dict[str, Any]) -> None:
         checkpoints=msgspec.structs.replace(settings.checkpoints, every_steps=10_000),
         cards=settings.worker.cards,
     )
-    train(job, recorder)
+    load(job.outline, recorder)(job)
     steps, warm = recorder.steps, recorder.steps[max(2, len(recorder.steps) // 4)]
     last = steps[-1]
     print(

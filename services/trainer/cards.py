@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from services.trainer.training.job import TrainingFailed, TrainingJob
+from services.trainer.training.job import Outline, TrainingFailed
 
 _DEVICES = Path("/dev")
 # Of a base model's weights. Below it an update is bound by the number of kernels rather than by arithmetic, and starting
@@ -37,28 +37,30 @@ def visible_cards(environment: Mapping[str, str] = os.environ, devices: Path = _
     return visible[:1] if any(name.startswith("MIG") for name in visible) else visible  # CUDA opens one slice only
 
 
-def choose_cards(job: TrainingJob, seen: int) -> Choice:
-    """How many of ``seen`` cards train ``job``; 1 on a machine without any.
+def choose_cards(outline: Outline, seen: int) -> Choice:
+    """How many of ``seen`` cards train a job; 1 on a machine without any.
 
     Raises:
         TrainingFailed: ``worker.cards`` asks for more than there are, or for more than the backend can use.
     """
-    wanted = job.cards
+    wanted = outline.cards
     if wanted != "auto":
         if wanted > max(seen, 1):
             raise TrainingFailed(
                 f'worker.cards = {wanted}, but the trainer sees {seen}; set "auto", or give its container more cards'
             )
-        if wanted > 1 and job.recipe.backend == "unsloth":
+        if wanted > 1 and outline.recipe.backend == "unsloth":
             raise TrainingFailed(
                 f'worker.cards = {wanted}, but recipe.backend = "unsloth" trains on one; set worker.cards = 1, or "packed"'
             )
         return Choice(wanted, "as worker.cards says")
     if seen <= 1:
         return Choice(1, "there is no second card")
-    if job.recipe.backend == "unsloth":
+    if outline.recipe.backend == "unsloth":
         return Choice(1, "unsloth trains on one")
-    weights = sum(file.stat().st_size for file in job.base_folder.glob("*.safetensors"))
+    weights = sum(file.stat().st_size for file in outline.base_folder.glob("*.safetensors"))
     if weights < _SEVERAL_PAY_FROM_BYTES:
         return Choice(1, f"{weights >> 20} MiB of weights are too few for several to be faster")
-    return Choice(min(seen, job.recipe.rows_per_step), "all that there are, and at least a row of an update for each")
+    return Choice(
+        min(seen, outline.recipe.rows_per_step), "all that there are, and at least a row of an update for each"
+    )

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import msgspec
 
 from services.registry.manifest import ProbePrompt
+from services.trainer.launched import worker_environment
 from services.trainer.training.job import MachineFailed, ScoreJob, TrainingFailed, write_job
-from services.trainer.worker import worker_environment
 
 CONVERSATIONS = (
     ("What can you help me with?", "I can answer questions about our products, our people and how we work."),

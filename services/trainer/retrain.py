@@ -32,7 +32,15 @@ from services.trainer.probe import Prober, record_probe
 from services.trainer.progress import RunLog
 from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Event, Finished, Interrupted, MachineFailed, TrainingFailed, TrainingJob
+from services.trainer.training.job import (
+    Event,
+    Finished,
+    Interrupted,
+    MachineFailed,
+    Outline,
+    TrainingFailed,
+    TrainingJob,
+)
 from services.trainer.worker import Worker
 
 _KEEP_RUNS = 5
@@ -84,23 +92,31 @@ class Retrain:
         it was judged is judged.
 
         Raises:
-            DataRefused: the rows are not fit to train on; nothing was loaded.
+            DataRefused: the rows are not fit to train on; no run begins.
             BaseModelError: the base model is not installed.
             TrainingFailed: training yields no adapter; nothing is published.
             MachineFailed: likewise, but the run can be continued.
             OSError: the volume cannot be written; the run can be continued where one had begun.
             RegistryError: the registry cannot be written, or the adapter's name is none.
         """
-        adapter = check_adapter_name(task.settings.adapter.name)
+        check_adapter_name(task.settings.adapter.name)
         parts = Parts()
         parts.begin("rows")
         base = read_base_model(self._paths.models, self._base_settings.base_model)
-        base_folder = self._paths.models / base.name
+        outline = _outline(task.settings, self._paths.models / base.name)
+        self._worker.expect(outline)  # it loads the base model while the rows are read
+        try:
+            return self._way(task, base, outline, journal, parts)
+        finally:
+            self._worker.dismiss()
+
+    def _way(self, task: Task, base: BaseModel, outline: Outline, journal: Journal, parts: Parts) -> Outcome:
+        adapter = task.settings.adapter.name
         run, prepared = self._begin(task, base, journal)
         try:
             published = find_published(self._registry, adapter, run.record.run_id)
             if published is None:
-                ended = self._train(task.settings, run, base_folder, prepared, journal, parts)
+                ended = self._train(task.settings, run, outline, prepared, journal, parts)
                 if isinstance(ended, Interrupted):
                     run.enter("interrupted", f"at step {ended.step}")
                     return _interrupted(run, ended, parts)
@@ -117,7 +133,7 @@ class Retrain:
         run.enter("published", version)
         journal.published(version)
         parts.begin("judging")
-        passed, reasons = self._judged(published, prepared, base_folder, journal)
+        passed, reasons = self._judged(published, prepared, outline.base_folder, journal)
         self._delete_old(adapter, task.settings.versions.keep)
         return _outcome(run, published, passed, reasons, parts)
 
@@ -145,7 +161,7 @@ class Retrain:
         self,
         settings: TrainingSettings,
         run: runs.Run,
-        base_folder: Path,
+        outline: Outline,
         prepared: Prepared,
         journal: Journal,
         parts: Parts,
@@ -155,16 +171,13 @@ class Retrain:
         if resume_from is not None:
             self._console.print(f"continuing from {resume_from.name}")
         job = TrainingJob(
-            base_folder=base_folder,
+            **msgspec.structs.asdict(outline),
             train_rows=_save_rows(prepared.train, run.folder / "rows"),
             holdout_rows=_save_rows(prepared.holdout, run.folder / "holdout") if prepared.holdout else None,
             checkpoints_folder=run.checkpoints,
             adapter_folder=run.adapter,
             resume_from=resume_from,
-            recipe=settings.recipe,
-            lora=settings.lora,
             checkpoints=settings.checkpoints,
-            cards=settings.worker.cards,
         )
         title = f"{settings.adapter.name}, run {run.record.run_id}"
         log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
@@ -219,6 +232,10 @@ class Retrain:
             return
         for old in delete_old(self._registry, adapter, keep=keep, in_use=in_use):
             self._console.print(f"{model_name(adapter, old)} was deleted: versions.keep = {keep}")
+
+
+def _outline(settings: TrainingSettings, base_folder: Path) -> Outline:
+    return Outline(base_folder=base_folder, recipe=settings.recipe, lora=settings.lora, cards=settings.worker.cards)
 
 
 def _all(*takers: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -1,37 +1,46 @@
 """Runs a job in worker processes, one for each card: passes their events on, passes a request to stop in, explains how they died."""
 
-import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
-import msgspec
 import structlog
 
 from services.trainer.cards import choose_cards, visible_cards
 from services.trainer.checkpoints import step_of
+from services.trainer.launched import Launched
 from services.trainer.training.job import (
     Checkpoint,
     Event,
     Failed,
     Finished,
+    Handover,
     Interrupted,
     MachineFailed,
+    Outline,
     TrainingFailed,
     TrainingJob,
-    write_job,
 )
 from services.trainer.training.meeting import Meeting
 
 
 class Worker(Protocol):
     """Trains a job somewhere else and reports."""
+
+    def expect(self, outline: Outline, /) -> None:
+        """Get ready for a job of this outline, which may come soon.
+
+        Raises:
+            TrainingFailed: it asks for what this machine lacks.
+        """
+
+    def dismiss(self) -> None:
+        """No longer be ready; after a job, too."""
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None], /) -> Finished | Interrupted:
         """Run ``job``; scratch and log files go to ``folder``.
@@ -93,7 +102,10 @@ class Stop:
 
 
 class ProcessWorker:
-    """A child process of the same interpreter, or one for each card; its memory, the card's included, is free when it ends."""
+    """A child process of the same interpreter, or one for each card; its memory, the card's included, is free when it ends.
+
+    It can be started before there is a job for it: what takes time then happens beside what its job waits for.
+    """
 
     def __init__(
         self,
@@ -108,68 +120,83 @@ class ProcessWorker:
         self._cache = cache
         self._program = program
         self._cards = cards
+        self._launched: Launched | None = None
+        self._outline: Outline | None = None
+
+    def start(self) -> None:
+        """Start a worker for whatever job comes: it imports what most need, and takes nothing of the card.
+
+        Where there are several cards a job decides how many processes there are, so there it is none.
+        """
+        if self._launched is None and len(self._cards()) <= 1:
+            self._launched = Launched(self._worker, self._cache)
+
+    def expect(self, outline: Outline) -> None:
+        """See ``Worker``."""
+        if self._stop.requested:
+            return
+        if self._launched is None or not self._launched.lives or not self._fits(outline):
+            self.dismiss()
+            command = self._command(outline)
+            self._launched = Launched(lambda meeting: _told(meeting, outline, command), self._cache)
+        elif self._outline is None:
+            self._launched.tell(outline)
+        self._outline = outline
+
+    def _fits(self, outline: Outline) -> bool:
+        """Whether what was started can do a job like this; Unsloth has to be imported before what is."""
+        return self._outline == outline if self._outline is not None else outline.recipe.backend != "unsloth"
+
+    def dismiss(self) -> None:
+        """See ``Worker``."""
+        if self._launched is not None:
+            self._launched.end()
+        self._launched = self._outline = None
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
         if self._stop.requested:
             return Interrupted(step=_saved_before(job))
-        log_file = folder / "worker.log"
-        heard = _Heard(job)
-
-        def take(event: Event) -> None:
-            heard.take(event)
-            on_event(event)
-
-        with tempfile.TemporaryDirectory(dir=folder, prefix="meeting-") as name:
-            meeting = Meeting(Path(name))
-            command = self._command(job, folder / "job.json", meeting)
-            code = self._run(command, meeting, log_file, take)
+        self.expect(job.outline)
+        launched, log_file, heard = self._launched, folder / "worker.log", _Heard(job)
+        if launched is None:
+            return Interrupted(step=_saved_before(job))  # asked to stop just now
+        self._launched = self._outline = None
+        try:
+            with self._stop.passed_to(launched.child):
+                launched.tell(Handover(job=job, log_file=log_file))
+                for event in launched.events():
+                    heard.take(event)
+                    on_event(event)
+                launched.child.wait()
+        finally:
+            code = launched.end(log_file)
         return self._end(heard, code, log_file)
 
-    def _run(self, command: Sequence[str], meeting: Meeting, log_file: Path, on_event: Callable[[Event], None]) -> int:
-        """Run ``command`` to its end; its exit code."""
-        reader, writer = meeting.listen()
-        with os.fdopen(reader, "rb") as events, log_file.open("ab") as log:
-            try:
-                child = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                    command,
-                    pass_fds=(writer,),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=worker_environment(self._cache),
-                    start_new_session=True,  # Ctrl-C in a terminal reaches this process only; it passes the request on
-                )
-            finally:
-                os.close(writer)
-            with self._stop.passed_to(child):
-                try:
-                    for line in events:
-                        on_event(msgspec.json.decode(line, type=Event))
-                finally:
-                    if child.poll() is None and sys.exc_info()[0] is not None:
-                        child.kill()
-                    child.wait()
-        return child.returncode
+    def _worker(self, meeting: Meeting) -> list[str]:
+        return [sys.executable, *self._program, str(meeting.folder)]
 
-    def _command(self, job: TrainingJob, job_file: Path, meeting: Meeting) -> list[str]:
-        """What trains ``job``: one process, or torchrun where it is to be several, for its start takes seconds.
+    def _command(self, outline: Outline) -> Callable[[Meeting], list[str]]:
+        """What trains a job: one process, or torchrun where it is to be several, for its start takes seconds.
 
         Raises:
             TrainingFailed: as ``choose_cards``.
         """
-        write_job(job_file, job)
         seen = len(self._cards())
-        cards, why = choose_cards(job, seen)
+        cards, why = choose_cards(outline, seen)
         if seen > 1:
             structlog.get_logger().info("cards", seen=seen, used=cards, why=why)
-        worker = [*self._program, str(job_file), str(meeting.folder)]
         if cards == 1:
-            return [sys.executable, *worker]
-        torchrun = [f"--nproc-per-node={cards}", f"--log-dir={meeting.folder}", "--local-addr=localhost"]
-        # Through a file, where --standalone would open a port to everyone.
-        by_file = ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting.launcher}", "--rdzv-conf=store_type=file"]
-        return [sys.executable, "-m", "services.trainer.training.launch", *torchrun, *by_file, *worker]
+            return self._worker
+
+        def torchrun(meeting: Meeting) -> list[str]:
+            several = [f"--nproc-per-node={cards}", f"--log-dir={meeting.folder}", "--local-addr=localhost"]
+            # Through a file, where --standalone would open a port to everyone.
+            by_file = ["--rdzv-backend=c10d", f"--rdzv-endpoint={meeting.launcher}", "--rdzv-conf=store_type=file"]
+            worker = [*self._program, str(meeting.folder)]
+            return [sys.executable, "-m", "services.trainer.training.launch", *several, *by_file, *worker]
+
+        return torchrun
 
     def _end(self, heard: "_Heard", code: int, log_file: Path) -> Finished | Interrupted:
         last, stopped = heard.last, code == -signal.SIGTERM and self._stop.requested
@@ -208,24 +235,10 @@ def _saved_before(job: TrainingJob) -> int:
     return step_of(job.resume_from) if job.resume_from else 0
 
 
-def worker_environment(cache: Path) -> dict[str, str]:
-    """This process's environment, with every cache below one folder and every call to the outside switched off."""
-    return os.environ | {
-        "HF_HUB_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "DO_NOT_TRACK": "1",
-        "UNSLOTH_DISABLE_STATISTICS": "1",
-        "HF_HOME": str(cache / "huggingface"),
-        "UNSLOTH_COMPILE_LOCATION": str(cache / "unsloth"),
-        "TRITON_CACHE_DIR": str(cache / "triton"),
-        "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
-        "TOKENIZERS_PARALLELISM": "false",
-        # Ranks talk within this host; in a container without a network there is no other interface.
-        "NCCL_SOCKET_IFNAME": "lo",
-        "GLOO_SOCKET_IFNAME": "lo",
-        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",  # they meet by a file
-    }
+def _told(meeting: Meeting, outline: Outline, command: Callable[[Meeting], list[str]]) -> list[str]:
+    """Leave the outline for a worker before it starts: it need not guess."""
+    meeting.tell(outline)
+    return command(meeting)
 
 
 def _cause_of_death(code: int, log_file: Path) -> str:

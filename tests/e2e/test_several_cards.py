@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TinyRuns:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # the ranks' command lines name a folder in it
     return TinyRuns(tmp_path)
 
 
@@ -140,13 +142,13 @@ def test_a_request_to_stop_before_the_ranks_listen_loses_nothing(listening: str,
 
 def ranks_of(job: TrainingJob) -> list[int]:
     """The processes that train ``job``, without their launcher, in the order in which they were started."""
-    file, found = str(job.adapter_folder.parent / "job.json").encode(), []
+    scratch, found = str(job.adapter_folder.parent.parent).encode(), []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
+            words = (entry / "cmdline").read_bytes().strip(b"\0").split(b"\0")
         except OSError:
             continue  # it ended
-        if file in words and b"services.trainer.training.launch" not in words:
+        if words[-1].startswith(scratch) and b"services.trainer.training.launch" not in words:
             found.append(int(entry.name))
     return sorted(found)
 

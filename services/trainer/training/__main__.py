@@ -1,4 +1,4 @@
-"""The worker's entry: ``python -m services.trainer.training JOB MEETING``. Started by ``worker.py``, not by hand."""
+"""The worker's entry: ``python -m services.trainer.training MEETING``. Started by ``launched.py``, not by hand."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ from types import FrameType
 
 import msgspec
 
-from services.trainer.training.backend import choose_backend
-from services.trainer.training.job import Event, Failed, Loading, MachineFailed, TrainingFailed, TrainingJob, read_job
+from services.trainer.training.backend import choose_backend, import_usual_backend
+from services.trainer.training.job import Event, Failed, Handover, Loading, MachineFailed, Outline, TrainingFailed
 from services.trainer.training.meeting import Meeting
-from services.trainer.training.place import end_with_parent, take_place
+from services.trainer.training.place import Place, end_with_parent, take_place
 
 
 class EventPipe:
@@ -43,16 +43,17 @@ class EventPipe:
 
 
 def main() -> int:
-    """Train one job; 0 when it came to its end, 1 when an event says why not."""
+    """Train one job; 0 when it came to its end, 1 when an event says why not.
+
+    Until the job is handed over a request to stop ends the process at once: there is nothing to save.
+    """
     end_with_parent()
-    job_file, meeting = Path(sys.argv[1]), Meeting(Path(sys.argv[2]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides; a terminal's Ctrl-C reaches it too
+    meeting = Meeting(Path(sys.argv[1]))
     place = take_place(meeting)
     pipe = EventPipe(meeting.speak(), leads=place.rank == 0)
-    signal.signal(signal.SIGTERM, pipe.request_stop)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the trainer decides; a terminal's Ctrl-C reaches it too
-    job = read_job(job_file, TrainingJob)
     try:
-        choose_backend(job.recipe, place)(job, pipe)
+        _train(meeting, place, pipe)
     except TrainingFailed as error:
         pipe.emit(Failed(reason=str(error), of_machine=isinstance(error, MachineFailed)))
         return 1  # upon which the launcher ends the other ranks
@@ -62,6 +63,27 @@ def main() -> int:
         pipe.emit(Failed(reason=reason, of_machine=True))
         return 1
     return 0
+
+
+def _train(meeting: Meeting, place: Place, pipe: EventPipe) -> None:
+    """Do what can be done before the next order, then wait for it."""
+    if not meeting.was_told(Outline):
+        import_usual_backend()
+    outline = meeting.wait_for(Outline)
+    train = choose_backend(outline.recipe, place)(outline, pipe)
+    handover = meeting.wait_for(Handover)
+    signal.signal(signal.SIGTERM, pipe.request_stop)
+    _print_to(handover.log_file)
+    train(handover.job)
+
+
+def _print_to(log_file: Path) -> None:
+    """Send to ``log_file`` what this process and its libraries print."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log_file.open("ab") as log:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(log.fileno(), stream.fileno())
 
 
 def fault_of_machine(error: Exception) -> str | None:
@@ -78,4 +100,7 @@ def fault_of_machine(error: Exception) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # every file is written; taking torch apart would cost the trainer, which waits, another second

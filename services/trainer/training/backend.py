@@ -1,20 +1,32 @@
 """The choice between the two backends; each is one module, imported only when chosen."""
 
+import importlib
 import importlib.util
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from services.trainer.settings import RecipeSettings
-from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
+from services.trainer.training.job import Observer, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.place import ALONE, Place
 
 
-class Backend(Protocol):
-    """Trains a job and writes its adapter."""
+class Train(Protocol):
+    """Trains a job on a base model that is loaded, and writes its adapter."""
 
-    def __call__(self, job: TrainingJob, observer: Observer) -> None:
-        """Train.
+    def __call__(self, job: TrainingJob, /) -> None:
+        """Train, once.
+
+        Raises:
+            TrainingFailed: no adapter can come of it.
+        """
+
+
+class Backend(Protocol):
+    """Loads a base model and gives it an adapter to train; the rows may not be known yet."""
+
+    def __call__(self, outline: Outline, observer: Observer, /) -> Train:
+        """Load; what is returned trains a job of this outline.
 
         Raises:
             TrainingFailed: no adapter can come of it.
@@ -37,9 +49,14 @@ def choose_backend(recipe: RecipeSettings, place: Place = ALONE) -> Backend:
         if not has_card or not has_unsloth:
             missing = "an NVIDIA card" if not has_card else "the package unsloth"
             raise TrainingFailed(f'recipe.backend = "unsloth" needs {missing}; set "auto" or "packed"')
-        from services.trainer.training.unsloth_backend import train as train_with_unsloth  # noqa: PLC0415 - imports torch
+        from services.trainer.training.unsloth_backend import load as load_with_unsloth  # noqa: PLC0415 - imports torch
 
-        return train_with_unsloth
-    from services.trainer.training.packed_backend import train as train_packed  # noqa: PLC0415 - imports torch
+        return load_with_unsloth
+    from services.trainer.training.packed_backend import load as load_packed  # noqa: PLC0415 - imports torch
 
-    return partial(train_packed, place=place)
+    return partial(load_packed, place=place)
+
+
+def import_usual_backend() -> None:
+    """Import what most recipes need, before one is known; a process that did so cannot train with Unsloth any more."""
+    importlib.import_module("services.trainer.training.packed_backend")

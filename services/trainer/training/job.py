@@ -1,4 +1,4 @@
-"""What the trainer and its worker process say to each other: a job file in, a line of JSON per event out."""
+"""What the trainer and its worker processes say to each other: orders in, a line of JSON per event out."""
 
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -8,29 +8,53 @@ import msgspec
 from services.trainer.settings import CheckpointSettings, LoraSettings, Positive, RecipeSettings
 
 
-class TrainingJob(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a worker needs.
+class Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a job before its rows are: enough to load the base model.
 
     Attributes:
         base_folder: the base model, in Hugging Face format.
+        cards: see ``WorkerSettings``.
+    """
+
+    base_folder: Path
+    recipe: RecipeSettings
+    lora: LoraSettings
+    cards: Literal["auto"] | Positive
+
+
+class TrainingJob(Outline, frozen=True, kw_only=True):
+    """Everything that a worker needs.
+
+    Attributes:
         train_rows: a ``datasets`` folder with the columns ``input_ids`` and ``labels`` (-100 where nothing is learnt).
         holdout_rows: the same for the rows that are only measured; None where the split left none.
         checkpoints_folder: where states of the run are saved.
         adapter_folder: where the finished adapter goes, in PEFT's format.
         resume_from: a checkpoint to continue.
-        cards: see ``WorkerSettings``.
     """
 
-    base_folder: Path
     train_rows: Path
     holdout_rows: Path | None
     checkpoints_folder: Path
     adapter_folder: Path
     resume_from: Path | None
-    recipe: RecipeSettings
-    lora: LoraSettings
     checkpoints: CheckpointSettings
-    cards: Literal["auto"] | Positive
+
+    @property
+    def outline(self) -> Outline:
+        """What was known of it before."""
+        return Outline(**{name: getattr(self, name) for name in Outline.__struct_fields__})
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """A job for workers that were started before it was whole.
+
+    Attributes:
+        log_file: where everything goes that they print from now on.
+    """
+
+    job: TrainingJob
+    log_file: Path
 
 
 class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,16 @@
-"""Where the processes of one launch find each other: a folder with a pipe to the trainer and what ranks meet by."""
+"""Where the processes of one launch find each other: a folder with orders, a pipe to the trainer and what ranks meet by."""
 
 import os
+import time
 from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from services.trainer.training.job import read_job, write_job
+
+_POLL_SECONDS = 0.02  # of a spare worker, day and night: a thousandth of a core
+_Order = TypeVar("_Order", bound=msgspec.Struct)
 
 
 class Meeting:
@@ -47,6 +56,29 @@ class Meeting:
         writer = os.open(self._events, os.O_WRONLY | os.O_NONBLOCK)  # which waits for no reader
         os.set_blocking(writer, True)
         return writer
+
+    def tell(self, order: msgspec.Struct) -> None:
+        """Give every process of the launch an order, one of each kind; for the trainer.
+
+        It is a file, because a launcher's children share their standard input.
+        """
+        file = self._order(type(order))
+        unfinished = file.with_suffix(".new")
+        write_job(unfinished, order)
+        unfinished.rename(file)
+
+    def was_told(self, kind: type[msgspec.Struct]) -> bool:
+        """Whether an order of this kind was given already."""
+        return self._order(kind).exists()
+
+    def wait_for(self, kind: type[_Order]) -> _Order:
+        """Wait for an order, however long it takes; for the trainer's workers, which end with the trainer."""
+        while not self.was_told(kind):
+            time.sleep(_POLL_SECONDS)
+        return read_job(self._order(kind), kind)
+
+    def _order(self, kind: type[msgspec.Struct]) -> Path:
+        return self.folder / f"{kind.__name__.lower()}.json"
 
     @property
     def _events(self) -> Path:

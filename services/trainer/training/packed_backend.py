@@ -1,24 +1,27 @@
 """transformers and PEFT with an update's rows joined into one pass: runs anywhere, and fastest on a card."""
 
+from typing import Any
+
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, TrainingArguments
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
 
-from services.trainer.training.job import Observer, TrainingFailed, TrainingJob
+from services.trainer.training.backend import Train
+from services.trainer.training.job import Observer, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
 from services.trainer.training.packed import attention as packed_attention
-from services.trainer.training.packed.check import CHECKED_ROWS, Reference
+from services.trainer.training.packed.check import CHECKED_ROWS, CHECKED_TOKENS, Reference
 from services.trainer.training.packed.trainer import PackedTrainer
 from services.trainer.training.place import ALONE, Place
 from services.trainer.training.ranks import AgreeingObserver, meet
 from services.trainer.training.watch import Watch
 
 
-def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
-    """Train ``job`` on the device that there is, as one of the ranks that ``place`` tells of; see ``Backend``."""
+def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
+    """Load the base model onto the device that there is, to train as one of the ranks that ``place`` tells of; see ``Backend``."""
     on_cuda = torch.cuda.is_available()
-    recipe = job.recipe
+    recipe = outline.recipe
     if recipe.base_bits == 4 and not on_cuda:  # noqa: PLR2004 - bits
         raise TrainingFailed(
             "recipe.base_bits = 4 needs an NVIDIA card; set recipe.base_bits = 16, or WHETSTONE_PROFILE=cpu"
@@ -31,7 +34,7 @@ def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
     if recipe.base_bits == 4:  # noqa: PLR2004 - bits
         quantization = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
     model = AutoModelForCausalLM.from_pretrained(
-        job.base_folder,
+        outline.base_folder,
         dtype=dtype,
         attn_implementation=packed_attention.NAME,
         quantization_config=quantization,
@@ -40,19 +43,39 @@ def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
         trust_remote_code=False,
         use_safetensors=True,
     )
-    tokenizer = AutoTokenizer.from_pretrained(job.base_folder, local_files_only=True, trust_remote_code=False)
     torch.manual_seed(recipe.seed)  # before the adapter is drawn
     model = get_peft_model(
         model,
         LoraConfig(
-            r=job.lora.rank,
-            lora_alpha=job.lora.alpha,
-            lora_dropout=job.lora.dropout,
-            target_modules=list(job.lora.target_modules),
+            r=outline.lora.rank,
+            lora_alpha=outline.lora.alpha,
+            lora_dropout=outline.lora.dropout,
+            target_modules=list(outline.lora.target_modules),
             bias="none",
             task_type="CAUSAL_LM",
         ),
     )
+    if on_cuda:
+        _wake_card(model)
+    observer.loading("waiting for the rows")
+
+    def train(job: TrainingJob) -> None:
+        _train(job, observer, model, dtype, place)
+
+    return train
+
+
+def _wake_card(model: Any) -> None:
+    """One small forward pass: libraries and kernels are loaded at their first use, which would else come after the rows."""
+    base = model.get_base_model()
+    base.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        model(input_ids=torch.zeros(1, CHECKED_TOKENS, dtype=torch.long, device=model.device), use_cache=False)
+    base.set_attn_implementation(packed_attention.NAME)
+
+
+def _train(job: TrainingJob, observer: Observer, model: Any, dtype: torch.dtype, place: Place) -> None:
+    recipe = job.recipe
     name = f"packed, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, adamw"
     if place.ranks > 1:
         name += f", {place.ranks} cards"
@@ -76,7 +99,6 @@ def train(job: TrainingJob, observer: Observer, place: Place = ALONE) -> None:
             model=model,
             args=arguments,
             train_dataset=rows,
-            processing_class=tokenizer,
             callbacks=[watch],
         )
         own.require_same(trainer.runner)

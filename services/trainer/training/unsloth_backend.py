@@ -1,6 +1,7 @@
 """Unsloth on a CUDA card: its own kernels and checkpointing under the same loop."""
 
 from math import gcd
+from typing import Any
 
 import torch  # after unsloth, as unsloth asks
 import unsloth  # first: it patches transformers, TRL and PEFT as they are imported
@@ -8,7 +9,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 from unsloth import FastLanguageModel
 
-from services.trainer.training.job import MachineFailed, Observer, TrainingJob
+from services.trainer.training.backend import Train
+from services.trainer.training.job import MachineFailed, Observer, Outline, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
 from services.trainer.training.measure import measure_holdout
 from services.trainer.training.watch import Watch
@@ -16,15 +18,15 @@ from services.trainer.training.watch import Watch
 _ROWS_PER_PASS = 2  # the tutorial's, where the recipe leaves it open
 
 
-def train(job: TrainingJob, observer: Observer) -> None:
-    """Train ``job`` on the card; see ``Backend``."""
-    recipe = job.recipe
+def load(outline: Outline, observer: Observer) -> Train:
+    """Load the base model onto the card; see ``Backend``."""
+    recipe = outline.recipe
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     four_bit = recipe.base_bits == 4  # noqa: PLR2004 - bits
     observer.loading("base model")
     try:
         model, tokenizer = FastLanguageModel.from_pretrained(
-            model_name=str(job.base_folder),
+            model_name=str(outline.base_folder),
             max_seq_length=recipe.max_length,
             dtype=dtype,
             load_in_4bit=four_bit,
@@ -36,10 +38,10 @@ def train(job: TrainingJob, observer: Observer) -> None:
         )
         model = FastLanguageModel.get_peft_model(
             model,
-            r=job.lora.rank,
-            lora_alpha=job.lora.alpha,
-            lora_dropout=job.lora.dropout,
-            target_modules=list(job.lora.target_modules),
+            r=outline.lora.rank,
+            lora_alpha=outline.lora.alpha,
+            lora_dropout=outline.lora.dropout,
+            target_modules=list(outline.lora.target_modules),
             bias="none",
             use_gradient_checkpointing="unsloth",
             random_state=recipe.seed,
@@ -48,6 +50,16 @@ def train(job: TrainingJob, observer: Observer) -> None:
         raise MachineFailed(
             "the card's memory does not hold the base model; set recipe.base_bits = 4 or stop other users of the card"
         ) from error
+    observer.loading("waiting for the rows")
+
+    def train(job: TrainingJob) -> None:
+        _train(job, observer, model, tokenizer, dtype)
+
+    return train
+
+
+def _train(job: TrainingJob, observer: Observer, model: Any, tokenizer: Any, dtype: torch.dtype) -> None:
+    recipe = job.recipe
     optimizer = recipe.optimizer if recipe.optimizer != "auto" else "adamw_8bit"
     name = (
         f"unsloth {unsloth.__version__}, {recipe.base_bits}-bit base, {str(dtype).removeprefix('torch.')}, {optimizer}"

@@ -24,7 +24,16 @@ from services.trainer.probe import Prober
 from services.trainer.retrain import Retrain, Task
 from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Checkpoint, Event, Finished, Interrupted, MachineFailed, Step, TrainingJob
+from services.trainer.training.job import (
+    Checkpoint,
+    Event,
+    Finished,
+    Interrupted,
+    MachineFailed,
+    Outline,
+    Step,
+    TrainingJob,
+)
 from tests.support.adapters import safetensors, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
 
@@ -64,11 +73,21 @@ class FakeWorker:
         before: Callable[[], None] | None = None,
     ) -> None:
         self.jobs: list[TrainingJob] = []
+        self.told: list[str] = []
         self.checkpoints_at_start: list[str] = []
         self._stop_at, self._fail, self._before = stop_at, fail, before
 
+    def expect(self, _outline: Outline) -> None:
+        """See ``Worker``."""
+        self.told.append("expect")
+
+    def dismiss(self) -> None:
+        """See ``Worker``."""
+        self.told.append("dismiss")
+
     def __call__(self, job: TrainingJob, _folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
+        self.told.append("job")
         self.jobs.append(job)
         self.checkpoints_at_start = sorted(entry.name for entry in job.checkpoints_folder.iterdir())
         if self._before:

@@ -164,3 +164,17 @@ def test_old_runs_go_whatever_became_of_them_and_with_them_the_copies_of_the_row
         if ending == "damaged":
             (house.paths.runs / began[-1] / "run.json").write_text("{")
     assert house.runs == began[-5:]
+
+
+def test_the_worker_gets_ready_while_the_rows_are_read(house: House) -> None:
+    worker = FakeWorker()
+    house.retrain(worker)
+    assert worker.told == ["expect", "job", "dismiss"]
+
+
+def test_rows_that_are_refused_send_the_worker_away(house: House) -> None:
+    house.write_rows(2)
+    worker = FakeWorker()
+    with pytest.raises(DataRefused):
+        house.retrain(worker)
+    assert worker.told == ["expect", "dismiss"]

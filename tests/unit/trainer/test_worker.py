@@ -21,7 +21,7 @@ from services.trainer.worker import ProcessWorker, Stop
 
 BEGIN = (
     "import json, os, signal, sys, time\n"
-    "pipe = open(sys.argv[2] + '/events', 'w', buffering=1)\n"
+    "pipe = open(sys.argv[1] + '/events', 'w', buffering=1)\n"
     "def emit(**event): pipe.write(json.dumps(event) + '\\n'); pipe.flush()\n"
     "step = dict(type='step', step=1, of=2, loss=1.0, learning_rate=0.1, grad_norm=1.0, tokens=5, seconds=0.5)\n"
     "finished = dict(type='finished', steps=2, train_loss=1.0, holdout_loss=None, update_norm=1.0, tokens=9, seconds=1.0, backend='x')\n"

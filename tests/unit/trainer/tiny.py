@@ -13,7 +13,7 @@ from services.common.settings import load
 from services.trainer.checkpoints import newest_whole
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.job import Event, Loading, Step, TrainingJob
-from services.trainer.training.packed_backend import train
+from services.trainer.training.packed_backend import load as load_packed
 from tests.support.tokenizers import byte_tokenizer
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
@@ -109,5 +109,5 @@ class TinyRuns:
     def train(self, job: TrainingJob, *, stop_after: int | None = None) -> Watcher:
         """Run ``job`` in this process."""
         watcher = Watcher(stop_after=stop_after)
-        train(job, watcher)
+        load_packed(job.outline, watcher)(job)
         return watcher

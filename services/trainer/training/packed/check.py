@@ -11,7 +11,7 @@ from services.trainer.training.packed.attention import NAME
 from services.trainer.training.packed.batch import NOT_LEARNT, Rounding, join
 from services.trainer.training.packed.step import PassRunner, in_precision
 
-CHECKED_ROWS, _TOKENS = 2, 64
+CHECKED_ROWS, CHECKED_TOKENS = 2, 64
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}  # relative; seen: 1e-6 and 2e-3
 
 
@@ -28,7 +28,7 @@ class Reference:
         self._model = model
         self._precision = precision
         self._rows = [
-            {"input_ids": row["input_ids"][:_TOKENS], "labels": list(row["input_ids"][:_TOKENS])}
+            {"input_ids": row["input_ids"][:CHECKED_TOKENS], "labels": list(row["input_ids"][:CHECKED_TOKENS])}
             for row in rows[:CHECKED_ROWS]
             if len(row["input_ids"]) > 1
         ]

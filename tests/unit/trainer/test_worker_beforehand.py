@@ -1,0 +1,179 @@
+"""A worker that is started before its job is known does that job, or is gone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.trainer.training.job import Finished, Interrupted, TrainingJob
+from services.trainer.worker import ProcessWorker, Stop
+from tests.conftest import REPOSITORY
+
+# Writes down who it is and what it is told, one line each, and trains when it has a job.
+PROGRAM = """
+import json, os, sys, time
+from pathlib import Path
+folder, diary = Path(sys.argv[1]), Path({diary!r})
+def note(what):
+    with diary.open('a') as stream: stream.write(what + '\\n')
+note(f'{{os.getpid()}} began' + (' with an outline' if (folder / 'outline.json').exists() else ''))
+print('before', flush=True)
+pipe = open(folder / 'events', 'w', buffering=1)
+while not (folder / 'handover.json').exists(): time.sleep(0.01)
+note(f'{{os.getpid()}} trains')
+pipe.write(json.dumps(dict(type='finished', steps=2, train_loss=1.0, holdout_loss=None, update_norm=1.0, tokens=9, seconds=1.0, backend='x')) + '\\n')
+"""
+
+
+class Bench:
+    """A worker whose processes keep a diary."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stop, self._diary = folder, Stop(), folder / "diary"
+        self.worker = self.made()
+
+    def made(self, cards: int = 1) -> ProcessWorker:
+        """A worker that sees so many cards."""
+        program = ("-c", PROGRAM.format(diary=str(self._diary)))
+        return ProcessWorker(self.stop, self.folder / "cache", program=program, cards=lambda: ["0"] * cards)
+
+    def run(self, job: TrainingJob) -> Finished | Interrupted:
+        """Have ``job`` done."""
+        return self.worker(job, self.folder, lambda _: None)
+
+    @property
+    def diary(self) -> list[str]:
+        """What the processes wrote, with a letter for each process."""
+        lines = self._diary.read_text().splitlines() if self._diary.exists() else []
+        letters = dict(zip(dict.fromkeys(line.split()[0] for line in lines), "abc", strict=False))
+        return [f"{letters[line.split()[0]]} {line.partition(' ')[2]}" for line in lines]
+
+    def wait(self, lines: int) -> int:
+        """Wait for so many lines; the process that wrote the last."""
+        until(lambda: len(self.diary) >= lines)
+        return int(self._diary.read_text().splitlines()[-1].split()[0])
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.worker.dismiss()
+
+
+def test_a_worker_that_is_expected_begins_at_once_and_does_the_job_when_it_comes(
+    bench: Bench, job: TrainingJob
+) -> None:
+    bench.worker.expect(job.outline)
+    bench.wait(1)
+    assert isinstance(bench.run(job), Finished)
+    assert bench.diary == ["a began with an outline", "a trains"]
+
+
+def test_a_spare_worker_does_the_job_that_comes(bench: Bench, job: TrainingJob) -> None:
+    bench.worker.start()
+    bench.wait(1)
+    bench.worker.expect(job.outline)
+    assert isinstance(bench.run(job), Finished)
+    assert bench.diary == ["a began", "a trains"]
+
+
+def test_every_job_has_a_process_of_its_own(bench: Bench, job: TrainingJob) -> None:
+    for _ in range(2):
+        bench.worker.expect(job.outline)
+        bench.run(job)
+    assert bench.diary == ["a began with an outline", "a trains", "b began with an outline", "b trains"]
+
+
+def test_a_worker_that_died_before_its_job_is_replaced(bench: Bench, job: TrainingJob) -> None:
+    bench.worker.start()
+    process = bench.wait(1)
+    os.kill(process, signal.SIGKILL)
+    until(lambda: not lives(process))
+    assert isinstance(bench.run(job), Finished)
+    assert bench.diary == ["a began", "b began with an outline", "b trains"]
+
+
+def test_a_job_that_differs_from_what_was_expected_has_another_worker(bench: Bench, job: TrainingJob) -> None:
+    bench.worker.expect(job.outline)
+    process = bench.wait(1)
+    bench.run(msgspec.structs.replace(job, base_folder=job.base_folder / "another"))
+    assert bench.diary == ["a began with an outline", "b began with an outline", "b trains"]
+    assert not lives(process)
+
+
+def test_unsloth_is_imported_by_a_worker_that_has_imported_nothing_else(bench: Bench, job: TrainingJob) -> None:
+    """It patches what is imported after it."""
+    bench.worker.start()
+    process = bench.wait(1)
+    bench.worker.expect(
+        msgspec.structs.replace(job.outline, recipe=msgspec.structs.replace(job.recipe, backend="unsloth"))
+    )
+    bench.wait(2)
+    assert bench.diary == ["a began", "b began with an outline"]
+    assert not lives(process)
+
+
+def test_where_there_are_several_cards_no_worker_begins_before_a_job_says_on_how_many(bench: Bench) -> None:
+    worker = bench.made(cards=2)
+    worker.start()
+    worker.dismiss()
+    assert bench.diary == []
+
+
+def test_a_worker_that_is_dismissed_is_gone(bench: Bench, job: TrainingJob) -> None:
+    bench.worker.expect(job.outline)
+    process = bench.wait(1)
+    bench.worker.dismiss()
+    assert not lives(process)
+
+
+def test_after_a_request_to_stop_no_worker_begins(bench: Bench, job: TrainingJob) -> None:
+    bench.stop.ask()
+    bench.worker.expect(job.outline)
+    assert bench.run(job) == Interrupted(step=0)
+    assert bench.diary == []
+
+
+def test_what_a_worker_printed_before_its_job_is_in_the_jobs_log(bench: Bench, job: TrainingJob) -> None:
+    bench.worker.start()
+    bench.wait(1)
+    bench.run(job)
+    assert (bench.folder / "worker.log").read_text() == "before\n"
+
+
+def test_a_spare_worker_ends_when_its_trainer_is_killed(tmp_path: Path) -> None:
+    """The real one; whatever it is about."""
+    program = (
+        "import time; from pathlib import Path; from services.trainer.worker import ProcessWorker, Stop\n"
+        f"worker = ProcessWorker(Stop(), Path({str(tmp_path)!r}), cards=list); worker.start()\n"
+        "print(worker._launched.child.pid, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        process = int(trainer.stdout.readline())
+        assert lives(process)
+        trainer.kill()
+    until(lambda: not lives(process))
