@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+# Qwen2.5-0.5B's.
+LAYERS, WIDTH, INNER, HEADS, KEY_HEADS, VOCABULARY = 24, 896, 4864, 14, 2, 151_936
+
 
 def random_base(folder: Path, tokenizer: Path) -> Path:
     """Qwen2.5-0.5B's shape with random weights.
@@ -15,15 +18,17 @@ def random_base(folder: Path, tokenizer: Path) -> Path:
 
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
-        num_key_value_heads=2,
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=KEY_HEADS,
         tie_word_embeddings=True,
         max_position_embeddings=32_768,
     )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):  # a CPU draws for half a minute
+        model = Qwen2ForCausalLM(config)
+    model.to(torch.bfloat16).cpu().save_pretrained(folder)
     AutoTokenizer.from_pretrained(str(tokenizer)).save_pretrained(folder)
     return folder

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "peft", "trl", "unsloth", "bitsandbytes", "triton")
 
 
 def has_card() -> bool:
@@ -33,8 +33,8 @@ def machine() -> dict[str, Any]:
 
 
 def commit() -> str | None:
-    """The repository's commit; None where it is a copy without history."""
-    return _said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty") or None
+    """The repository's commit, or COMMIT where it is a copy without history."""
+    return os.environ.get("COMMIT") or _said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty") or None
 
 
 def environment(**more: str) -> dict[str, str]:
