@@ -98,7 +98,7 @@ def _train(job: TrainingJob, observer: Observer, model: Any, dtype: torch.dtype,
             precision=dtype,
             model=model,
             args=arguments,
-            train_dataset=rows,
+            train_dataset=rows.with_format("numpy"),
             callbacks=[watch],
         )
         own.require_same(trainer.runner)

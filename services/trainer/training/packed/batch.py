@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypedDict
 
+import numpy as np
 import torch
 
 from services.trainer.training.packed.parts import part_of
@@ -62,29 +63,26 @@ def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int)
         rounding: of the pass's sizes.
         room: rows that there are edges for.
     """
-    tokens: list[int] = []
-    positions: list[int] = []
-    edges, predict, targets = [0], [], []
-    for row in rows:
-        begin, labels = len(tokens), row["labels"]
-        tokens += row["input_ids"]
-        positions += range(len(labels))
-        edges.append(len(tokens))
-        learnt = [place for place in range(1, len(labels)) if labels[place] != NOT_LEARNT]
-        predict += [begin + place - 1 for place in learnt]
-        targets += [labels[place] for place in learnt]
+    tokens = np.concatenate([row["input_ids"] for row in rows], dtype=np.int64)
+    labels = np.concatenate([row["labels"] for row in rows], dtype=np.int64)
+    edges = np.cumsum([0, *(len(row["input_ids"]) for row in rows)])
+    labels[edges[:-1]] = NOT_LEARNT  # nothing comes before a row's first token that could predict it
+    learnt = np.flatnonzero(labels != NOT_LEARNT)
     filling = -len(tokens) % rounding.tokens
-    missing = -len(targets) % rounding.targets
-    end = len(tokens) + filling
+    missing = -len(learnt) % rounding.targets
+    lengths = np.diff(edges, append=len(tokens) + filling)
+    positions = np.arange(len(tokens) + filling) - np.repeat(edges, lengths)
     return Pass(
-        input_ids=torch.tensor([tokens + [0] * filling]),
-        position_ids=torch.tensor([[*positions, *range(filling)]]),
-        edges=torch.tensor(edges + [end] * (room + 2 - len(edges)), dtype=torch.int32),
-        predict=torch.tensor(predict + [0] * missing, dtype=torch.long),
-        targets=torch.tensor(targets + [NOT_LEARNT] * missing, dtype=torch.long),
+        input_ids=torch.from_numpy(np.pad(tokens, (0, filling)))[None],
+        position_ids=torch.from_numpy(positions)[None],
+        edges=torch.from_numpy(
+            np.pad(edges, (0, room + 2 - len(edges)), constant_values=len(positions)).astype(np.int32)
+        ),
+        predict=torch.from_numpy(np.pad(learnt - 1, (0, missing))),
+        targets=torch.from_numpy(np.pad(labels[learnt], (0, missing), constant_values=NOT_LEARNT)),
         tokens=len(tokens),
-        learnt=len(targets),
-        longest=1 << (max(filling, *(len(row["input_ids"]) for row in rows)) - 1).bit_length(),
+        learnt=len(learnt),
+        longest=1 << (int(lengths.max()) - 1).bit_length(),
     )
 
 
@@ -127,7 +125,7 @@ class PackedCollator:
         return {
             "passes": self.passes(part_of(rows, self._rank, self._ranks)),
             "tokens": sum(len(row["input_ids"]) for row in rows),
-            "learnt": sum(label != NOT_LEARNT for row in rows for label in row["labels"][1:]),
+            "learnt": sum(int(np.count_nonzero(np.asarray(row["labels"])[1:] != NOT_LEARNT)) for row in rows),
         }
 
     def passes(self, rows: Sequence[dict[str, Any]]) -> list[Pass]:

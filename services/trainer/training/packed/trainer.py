@@ -1,5 +1,6 @@
 """transformers' own loop around packed passes: it keeps order, schedule, checkpoints and seeds; the arithmetic is ours."""
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -85,6 +86,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.runner = PassRunner(self.model, self._flat, precision)
         self._run = Replayer(self.runner) if self._on_card else self.runner
         self._right, self._learnt = torch.zeros(()), 0
+        self._epoch: Iterator[Update] | None = None
+        self._ahead: Update | None = None
 
     def create_optimizer(self, model: Any = None) -> Any:
         """AdamW over the flat weights, in float32 and in one kernel."""
@@ -173,6 +176,8 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         scale = torch.tensor(1.0 / max(learnt, 1), device=device)
         nothing = torch.zeros((), device=device)  # of a rank without rows
         sums = [Sums(nothing, nothing), *(self._run(each.to(device), scale) for each in passes)]
+        if self._epoch is not None and self._ahead is None:  # while a card computes
+            self._ahead = next(self._epoch, None)
         return Sums(*(torch.stack(each).sum() for each in zip(*sums, strict=True)))
 
     def measure(self, rows: Any) -> Holdout:
@@ -208,9 +213,12 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self.state.num_input_tokens_seen += inputs["tokens"]
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], None]:
-        """The update's batch; it counts its own learnt tokens."""
+        """The update's batch, which may have been made already; it counts its own learnt tokens."""
         del num_batches, device
-        return [next(epoch_iterator)], None
+        if epoch_iterator is not self._epoch:
+            self._epoch, self._ahead = epoch_iterator, None
+        batch, self._ahead = self._ahead, None
+        return [batch or next(epoch_iterator)], None
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted: the loop would ask the model for a size that packed passes do not have."""
