@@ -114,7 +114,8 @@ class Replayer:
                 self._run(inputs, scale * 0)  # adds nothing to the gradients
             torch.cuda.current_stream().wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+        # Of this thread only: that of NCCL, which watches over several cards, looks at events meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"):
             sums = self._run(inputs, scale)
         self._pool = graph.pool()
         return _Recorded(graph, inputs, scale, sums)
