@@ -122,21 +122,22 @@ def main() -> int:
     backend = sys.argv[1]
     settings = load("training", TrainingSettings, folder=REPOSITORY / "config")
     # First: Unsloth patches what is imported after it, and writing the rows imports datasets.
-    train = _backend(backend, settings)
+    load_base = _backend(backend, settings)
     for line in sys.stdin:
         request = msgspec.json.decode(line, type=Request)
         with tempfile.TemporaryDirectory() as scratch:
             folder, recorder = Path(scratch), Recorder()
-            train(_job(request, backend, settings, folder), recorder)
+            job = _job(request, backend, settings, folder)
+            load_base(job.outline, recorder)(job)
         print(json.dumps({"backend": backend, **msgspec.to_builtins(request), **_measured(recorder)}), flush=True)
     return 0
 
 
 def _backend(name: str, settings: TrainingSettings) -> Backend:
     if name == "plain":
-        from benchmarks.plain import train  # noqa: PLC0415 - it imports what Unsloth would patch
+        from benchmarks.plain import load as load_plainly  # noqa: PLC0415 - it imports what Unsloth would patch
 
-        return train
+        return load_plainly
     return choose_backend(msgspec.structs.replace(settings.recipe, backend=name))
 
 
