@@ -88,7 +88,8 @@ def test_an_update_is_the_same_as_by_plain_pytorch(tokens: list[list[int]], most
     assert sum(each.right.item() for each in sums) == right
     for name, weight in packed.named_parameters():
         if weight.requires_grad:
-            torch.testing.assert_close(weight.grad, gradients[name], rtol=1e-4, atol=1e-5)
+            largest = max(1.0, gradients[name].abs().max().item())
+            torch.testing.assert_close(weight.grad, gradients[name], rtol=0, atol=1e-5 * largest)
     assert flat.gradient.norm() > 0
 
 
