@@ -26,7 +26,7 @@ def lines_svg(title: str, y_name: str, panels: Mapping[str, Sequence[Line]]) -> 
         panels: the name of x, and its lines; those without points are left out.
     """
     most = max((y for lines in panels.values() for line in lines for _, y in line.points), default=1.0)
-    step = 10 ** math.floor(math.log10(most))
+    step = 10 ** math.floor(math.log10(most)) / 2
     top = math.ceil(most / step) * step
     width = len(panels) * (_PANEL + _LEFT) + _RIGHT
     body = [
@@ -62,11 +62,10 @@ def _panel(left: float, name: str, lines: Sequence[Line], top: float) -> list[st
     out.append(
         f'<text x="{left + _PANEL / 2}" y="{_HEIGHT - 12}" text-anchor="middle" fill="#223">{escape(name)}</text>'
     )
-    for line, colour in zip(lines, _COLOURS, strict=False):
+    for index, (line, colour) in enumerate(zip(lines, _COLOURS, strict=False)):
         points = [at(x, y) for x, y in line.points]
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         out.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2.2"/>')
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"/>' for x, y in points]
-        x, y = points[-1]
-        out.append(f'<text x="{x:.1f}" y="{y - 9:.1f}" text-anchor="end" fill="{colour}">{escape(line.name)}</text>')
+        out.append(f'<text x="{left + 12}" y="{_TOP + 20 + 16 * index}" fill="{colour}">{escape(line.name)}</text>')
     return out

@@ -49,10 +49,19 @@ class Pass(NamedTuple):
 
 
 class Rounding(NamedTuple):
-    """To multiples of what tokens and targets are rounded up; 1 where nothing is replayed."""
+    """To multiples of what tokens and targets are rounded up; 1 where nothing is replayed.
+
+    More than sixteen multiples are rounded to a power of two of them, by a sixteenth at most: a long pass gains little from being
+    replayed, and recording one takes as long as five of them.
+    """
 
     tokens: int
     targets: int
+
+    @staticmethod
+    def missing(number: int, multiple: int) -> int:
+        """What ``number`` lacks to the next size."""
+        return -number % (multiple if multiple == 1 else max(multiple, 1 << max(number.bit_length() - 5, 0)))
 
 
 def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int) -> Pass:
@@ -68,8 +77,8 @@ def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int)
     edges = np.cumsum([0, *(len(row["input_ids"]) for row in rows)])
     labels[edges[:-1]] = NOT_LEARNT  # nothing comes before a row's first token that could predict it
     learnt = np.flatnonzero(labels != NOT_LEARNT)
-    filling = -len(tokens) % rounding.tokens
-    missing = -len(learnt) % rounding.targets
+    filling = Rounding.missing(len(tokens), rounding.tokens)
+    missing = Rounding.missing(len(learnt), rounding.targets)
     lengths = np.diff(edges, append=len(tokens) + filling)
     positions = np.arange(len(tokens) + filling) - np.repeat(edges, lengths)
     return Pass(

@@ -16,7 +16,7 @@ from services.trainer.training.packed.step import PassRunner, Replayer, Sums
 from services.trainer.training.ranks import AgreeingObserver, Ranks
 from services.trainer.training.watch import ACCURACY
 
-_ON_CARD = Rounding(tokens=256, targets=256)  # few shapes to record; at most 255 tokens of a pass are filled up
+_ON_CARD = Rounding(tokens=256, targets=256)  # few shapes to record
 _EXACT = Rounding(tokens=1, targets=1)
 _LEAST_TOKENS = 256
 # Tokens of one pass to begin with. More gain nothing on a CPU and cost memory; on a card they are halved until they fit.

@@ -110,6 +110,17 @@ def test_passes_hold_every_row_once_and_in_order(tokens: list[list[int]], most: 
     assert sum(each.learnt for each in again) == learnt_in(rows)
 
 
+@given(number=st.integers(0, 100_000))
+def test_sizes_are_few_and_little_is_filled_up(number: int) -> None:
+    """At most 255 tokens, or a sixteenth of a long pass; sixteen sizes between a power of two and the next."""
+    size = number + Rounding.missing(number, 256)
+    assert size % 256 == 0
+    assert size - number < max(256, number / 16 + 1)
+    step = max(256, 1 << max(number.bit_length() - 5, 0))
+    assert size % step == 0
+    assert Rounding.missing(number, 1) == 0
+
+
 def _rows_in(one: Pass) -> int:
     edges = one.edges.tolist()
     return sum(begin < end <= one.tokens for begin, end in pairwise(edges))
