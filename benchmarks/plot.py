@@ -67,5 +67,7 @@ def _panel(left: float, name: str, lines: Sequence[Line], top: float) -> list[st
         joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         out.append(f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="2.2"/>')
         out += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2" fill="{colour}"/>' for x, y in points]
-        out.append(f'<text x="{left + 12}" y="{_TOP + 20 + 16 * index}" fill="{colour}">{escape(line.name)}</text>')
+        out.append(
+            f'<text x="{left + 12}" y="{_HEIGHT - _BOTTOM - 12 - 16 * index}" fill="{colour}">{escape(line.name)}</text>'
+        )
     return out
