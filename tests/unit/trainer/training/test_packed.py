@@ -41,7 +41,7 @@ def model(attention: str) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         attn_implementation=attention,
-        initializer_range=0.3,  # so that attention matters: near zero every row looks alike to it
+        initializer_range=0.1,  # attention matters, and float32 rounds well below 1e-5
     )
     base = LlamaForCausalLM(config)
     torch.manual_seed(1)
