@@ -1,9 +1,24 @@
 """A base model for speed: the shape of a real one with random weights."""
 
+import argparse
 from pathlib import Path
 
 # Qwen2.5-0.5B's.
 LAYERS, WIDTH, INNER, HEADS, KEY_HEADS, VOCABULARY = 24, 896, 4864, 14, 2, 151_936
+
+
+def add_base_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--base`` and ``--tokenizer``, one of which must be given."""
+    base = parser.add_mutually_exclusive_group(required=True)
+    base.add_argument("--base", type=Path, help="a base model's folder")
+    base.add_argument(
+        "--tokenizer", type=Path, help="a folder with a tokenizer, for Qwen2.5-0.5B's shape with random weights"
+    )
+
+
+def base_of(options: argparse.Namespace, scratch: Path) -> Path:
+    """The base model that the options ask for; a random one is made below ``scratch``."""
+    return options.base.absolute() if options.base else random_base(scratch / "base", options.tokenizer)
 
 
 def random_base(folder: Path, tokenizer: Path) -> Path:

@@ -9,57 +9,53 @@ the first quarter of a run's steps (kernels, recordings) is left out of its spee
 
 import argparse
 import json
-import random
 import statistics
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from datasets import Dataset
-
-from benchmarks.bases import random_base
-from benchmarks.machine import REPOSITORY, commit, has_card, machine
-from services.common.settings import load
+from benchmarks.bases import add_base_options, base_of
+from benchmarks.machine import described, has_card, write_result
+from benchmarks.runs import Recorder, Request, job_of
 from services.trainer.cards import visible_cards
-from services.trainer.settings import TrainingSettings
-from services.trainer.training.job import Event, Finished, Step, TrainingFailed, TrainingJob
+from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import ProcessWorker, Stop
-
-_LEARNT_SHARE = 0.6
 
 
 def main() -> int:
     """Run every repeat on each number of cards, print the ratios, write the raw figures."""
     options = _parser().parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        base = options.base.absolute() if options.base else random_base(folder / "base", options.tokenizer)
-        Dataset.from_list(_rows(options)).save_to_disk(str(folder / "rows"))
+        request = Request(
+            base=str(base_of(options, Path(scratch))),
+            steps=options.steps,
+            dataset_rows=options.rows_per_step * options.steps,
+            mean_length=options.mean_length,
+            spread=options.mean_length // 3,
+            rows_per_step=options.rows_per_step,
+        )
         runs: list[dict[str, Any]] = []
         for repeat in range(options.repeats):
             for cards in options.cards:
-                runs.append(_run(_job(options, base, folder, cards, repeat), folder / f"{repeat}-{cards}"))
+                folder = Path(scratch, f"{repeat}-{cards}")
+                folder.mkdir()
+                runs.append(_run(request, cards, folder))
                 print(json.dumps({key: runs[-1][key] for key in _SAID}), flush=True)
-                _write(options, runs)
+                _write(options.out, runs)
     return 0
 
 
 _SAID = ("cards", "tokens_per_second", "milliseconds_per_step", "name")
 
 
-def _write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
-    """The result so far: a call that is cut off keeps what it has."""
+def _write(out: Path, runs: list[dict[str, Any]]) -> None:
     speeds = {
         cards: [run["tokens_per_second"] for run in runs if run["cards"] == cards]
         for cards in {run["cards"] for run in runs}
     }
     fewest = min(speeds)
-    result = {
-        "command": " ".join(["python -m benchmarks.cards", *sys.argv[1:]]),
-        "commit": commit(),
-        "machine": machine(),
+    result = described("cards") | {
         "cards": {
             cards: {
                 "median": statistics.median(found),
@@ -74,8 +70,7 @@ def _write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
         "runs": runs,
     }
     print(json.dumps(result["cards"]), flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(out, result)
 
 
 def _apart(runs: list[dict[str, Any]], one: int, other: int) -> float:
@@ -85,58 +80,16 @@ def _apart(runs: list[dict[str, Any]], one: int, other: int) -> float:
     return max(0.0, *(abs(loss - other_loss) for loss, other_loss in zip(first, second, strict=True)))
 
 
-def _run(job: TrainingJob, folder: Path) -> dict[str, Any]:
+def _run(request: Request, cards: int, folder: Path) -> dict[str, Any]:
     """Train once; what was measured."""
-    events: list[Event] = []
-    seen = visible_cards if has_card() else lambda: [str(number) for number in range(int(job.cards))]
-    job.checkpoints_folder.mkdir(parents=True)
+    recorder, job = Recorder(), job_of(request, "packed", folder, cards=cards)
+    seen = visible_cards if has_card() else lambda: [str(number) for number in range(cards)]
     try:
-        finished = ProcessWorker(Stop(), folder / "cache", cards=seen)(job, folder, events.append)
+        ProcessWorker(Stop(), folder / "cache", cards=seen)(job, folder, recorder.emit)
     except TrainingFailed:
         print((folder / "worker.log").read_text(), file=sys.stderr)
         raise
-    steps = [event for event in events if isinstance(event, Step)]
-    warm, last = steps[max(2, len(steps) // 4)], steps[-1]
-    seconds = last.seconds - warm.seconds
-    return {
-        "cards": job.cards,
-        "tokens_per_second": (last.tokens - warm.tokens) / seconds,
-        "milliseconds_per_step": 1000 * seconds / (last.step - warm.step),
-        "losses": [step.loss for step in steps],
-        "grad_norms": [step.grad_norm for step in steps],
-        "name": finished.backend if isinstance(finished, Finished) else None,
-    }
-
-
-def _job(options: argparse.Namespace, base: Path, folder: Path, cards: int, repeat: int) -> TrainingJob:
-    settings = load("training", TrainingSettings, folder=REPOSITORY / "config")
-    own = folder / f"{repeat}-{cards}"
-    return TrainingJob(
-        base_folder=base,
-        train_rows=folder / "rows",
-        holdout_rows=None,
-        checkpoints_folder=own / "checkpoints",
-        adapter_folder=own / "adapter",
-        resume_from=None,
-        recipe=msgspec.structs.replace(
-            settings.recipe, backend="packed", max_steps=options.steps, rows_per_step=options.rows_per_step
-        ),
-        lora=settings.lora,
-        checkpoints=msgspec.structs.replace(settings.checkpoints, every_steps=10_000),
-        cards=cards,
-    )
-
-
-def _rows(options: argparse.Namespace) -> list[dict[str, list[int]]]:
-    """Rows of which the last part is learnt; every token is drawn from a skewed few, so that there is something to learn."""
-    draw = random.Random(1)  # noqa: S311 - no secret
-    rows = []
-    for _ in range(options.rows_per_step * options.steps):
-        length = max(16, min(2048, round(draw.gauss(options.mean_length, options.mean_length / 3))))
-        tokens = [1000 + int(draw.paretovariate(0.6)) % 20_000 for _ in range(length)]
-        question = round(length * (1 - _LEARNT_SHARE))
-        rows.append({"input_ids": tokens, "labels": [-100] * question + tokens[question:]})
-    return rows
+    return {"cards": cards, **recorder.measured}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,10 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.cards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--base", type=Path, help="a base model's folder; Qwen2.5-0.5B's shape with random weights where not given"
-    )
-    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer, for the random base")
+    add_base_options(parser)
     parser.add_argument("--cards", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=60)

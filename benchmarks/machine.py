@@ -1,9 +1,11 @@
 """What a result says of where it was measured."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,18 @@ def machine() -> dict[str, Any]:
 def commit() -> str | None:
     """The repository's commit, or COMMIT where it is a copy without history."""
     return os.environ.get("COMMIT") or _said("git", "-C", str(REPOSITORY), "describe", "--always", "--dirty") or None
+
+
+def described(benchmark: str) -> dict[str, Any]:
+    """What a result begins with: the command of this process, the commit and the machine."""
+    command = " ".join([f"python -m benchmarks.{benchmark}", *sys.argv[1:]])
+    return {"command": command, "commit": commit(), "machine": machine()}
+
+
+def write_result(out: Path, result: dict[str, Any]) -> None:
+    """Write a result as it is so far: a call that is cut off keeps what it has."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def environment(**more: str) -> dict[str, str]:

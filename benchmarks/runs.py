@@ -4,6 +4,7 @@ python -m benchmarks.runs BACKEND          reads one request a line, writes one 
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from services.dataset.sources import take_snapshot
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.backend import Backend, choose_backend
 from services.trainer.training.job import Event, Finished, Loading, Step, TrainingJob
+from services.trainer.training.meeting import Meeting
+from services.trainer.training.place import take_place
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +41,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         learnt_share: of a row's tokens.
         rows_per_step: of an update.
         datasets: a folder of real rows in place of invented ones; some are held out and measured.
-        learning_rate: None for the recipe's.
     """
 
     base: str
@@ -50,7 +52,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     learnt_share: float = 0.6
     rows_per_step: int = 8
     datasets: str | None = None
-    learning_rate: float | None = None
 
 
 class Recorder:
@@ -76,6 +77,25 @@ class Recorder:
     def loading(self, what: str) -> None:
         """See ``Observer``."""
         self.emit(Loading(what=what, seconds=round(time.monotonic() - self._began, 2)))
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """Speed, without the first quarter of the steps, and what the run was like."""
+        steps, finished = self.steps, self.finished
+        warm, last = steps[max(2, len(steps) // 4)], steps[-1]
+        seconds, tokens = last.seconds - warm.seconds, last.tokens - warm.tokens
+        return {
+            "tokens_per_second": tokens / seconds,
+            "milliseconds_per_step": 1000 * seconds / (last.step - warm.step),
+            "losses": [step.loss for step in steps],
+            "grad_norms": [step.grad_norm for step in steps],
+            "holdout_loss": finished.holdout_loss if finished else None,
+            "update_norm": finished.update_norm if finished else None,
+            "name": finished.backend if finished else None,
+            "loading_seconds": self.loading_seconds,
+            "tokens": last.tokens,
+            "seconds": last.seconds,
+        }
 
 
 class BackendProcess:
@@ -120,30 +140,34 @@ class BackendProcess:
 def main() -> int:
     """Answer requests until there are no more."""
     backend = sys.argv[1]
-    settings = load("training", TrainingSettings, folder=REPOSITORY / "config")
+    take_place(
+        Meeting(Path(os.devnull))
+    )  # one card, as a worker: transformers would spread the batch over all in sight
     # First: Unsloth patches what is imported after it, and writing the rows imports datasets.
-    load_base = _backend(backend, settings)
+    load_base = _backend(backend)
     for line in sys.stdin:
         request = msgspec.json.decode(line, type=Request)
         with tempfile.TemporaryDirectory() as scratch:
             folder, recorder = Path(scratch), Recorder()
-            job = _job(request, backend, settings, folder)
+            job = job_of(request, backend, folder)
             load_base(job.outline, recorder)(job)
-        print(json.dumps({"backend": backend, **msgspec.to_builtins(request), **_measured(recorder)}), flush=True)
+        print(json.dumps({"backend": backend, **msgspec.to_builtins(request), **recorder.measured}), flush=True)
     return 0
 
 
-def _backend(name: str, settings: TrainingSettings) -> Backend:
+def _backend(name: str) -> Backend:
     if name == "plain":
         from benchmarks.plain import load as load_plainly  # noqa: PLC0415 - it imports what Unsloth would patch
 
         return load_plainly
-    return choose_backend(msgspec.structs.replace(settings.recipe, backend=name))
+    return choose_backend(msgspec.structs.replace(_settings().recipe, backend=name))
 
 
-def _job(request: Request, backend: str, settings: TrainingSettings, folder: Path) -> TrainingJob:
+def job_of(request: Request, backend: str, folder: Path, *, cards: int = 1) -> TrainingJob:
+    """What a worker is to do; its rows are written below ``folder``."""
     from datasets import Dataset  # noqa: PLC0415 - after Unsloth
 
+    settings = _settings()
     if request.datasets is None:
         rows = {"rows": _invented(request)}
     else:
@@ -159,7 +183,6 @@ def _job(request: Request, backend: str, settings: TrainingSettings, folder: Pat
         max_steps=request.steps,
         seed=request.seed,
         rows_per_step=request.rows_per_step,
-        learning_rate=request.learning_rate or settings.recipe.learning_rate,
     )
     return TrainingJob(
         base_folder=Path(request.base),
@@ -171,8 +194,12 @@ def _job(request: Request, backend: str, settings: TrainingSettings, folder: Pat
         recipe=recipe,
         lora=settings.lora,
         checkpoints=msgspec.structs.replace(settings.checkpoints, every_steps=1_000_000),
-        cards=settings.worker.cards,
+        cards=cards,
     )
+
+
+def _settings() -> TrainingSettings:
+    return load("training", TrainingSettings, folder=REPOSITORY / "config")
 
 
 def _columns(rows: Sequence[Example]) -> dict[str, list[Any]]:
@@ -187,24 +214,6 @@ def _invented(request: Request) -> dict[str, list[Any]]:
     rows = np.split(tokens.astype(np.int32), lengths.cumsum()[:-1])
     labels = [np.where(np.arange(len(row)) < len(row) * (1 - request.learnt_share), -100, row) for row in rows]
     return {"input_ids": rows, "labels": labels}
-
-
-def _measured(recorder: Recorder) -> dict[str, Any]:
-    steps, finished = recorder.steps, recorder.finished
-    warm, last = steps[max(2, len(steps) // 4)], steps[-1]
-    seconds, tokens = last.seconds - warm.seconds, last.tokens - warm.tokens
-    return {
-        "tokens_per_second": tokens / seconds,
-        "milliseconds_per_step": 1000 * seconds / (last.step - warm.step),
-        "losses": [step.loss for step in steps],
-        "grad_norms": [step.grad_norm for step in steps],
-        "holdout_loss": finished.holdout_loss if finished else None,
-        "update_norm": finished.update_norm if finished else None,
-        "name": finished.backend if finished else None,
-        "loading_seconds": recorder.loading_seconds,
-        "tokens": last.tokens,
-        "seconds": last.seconds,
-    }
 
 
 if __name__ == "__main__":

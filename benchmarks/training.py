@@ -17,8 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bases import random_base
-from benchmarks.machine import commit, machine
+from benchmarks.bases import add_base_options, base_of
+from benchmarks.machine import described, write_result
 from benchmarks.runs import BackendProcess, Request
 
 OURS = "packed"
@@ -28,7 +28,7 @@ def main() -> int:
     """Run every repeat of both, print the ratio, write the raw figures."""
     options = _parser().parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        base = options.base.absolute() if options.base else random_base(Path(scratch, "base"), options.tokenizer)
+        base = base_of(options, Path(scratch))
         runs: list[dict[str, Any]] = []
         with BackendProcess(options.baseline) as theirs, BackendProcess(OURS) as ours:
             for repeat in range(options.repeats):
@@ -51,12 +51,7 @@ def main() -> int:
 
 
 def _write(out: Path, runs: list[dict[str, Any]], baseline: str) -> None:
-    """The result so far: a call that is cut off keeps what it has."""
-    result: dict[str, Any] = {
-        "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-        "commit": commit(),
-        "machine": machine(),
-    }
+    result = described("training")
     for backend in (baseline, OURS):
         speeds = [run["tokens_per_second"] for run in runs if run["backend"] == backend]
         if speeds:
@@ -72,8 +67,7 @@ def _write(out: Path, runs: list[dict[str, Any]], baseline: str) -> None:
         if len({run["steps"] for run in runs}) == 1:  # else the learning rates differ
             result["losses"] = compare_losses(runs, baseline)
             print(f"losses: {json.dumps(result['losses'])}", flush=True)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({**result, "runs": runs}, indent=1) + "\n")
+    write_result(out, {**result, "runs": runs})
 
 
 def compare_losses(runs: list[dict[str, Any]], baseline: str) -> dict[str, float]:
@@ -109,8 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--base", type=Path, help="a base model's folder; random weights where not given")
-    parser.add_argument("--tokenizer", type=Path, help="a folder with a tokenizer, for the random base")
+    add_base_options(parser)
     parser.add_argument("--datasets", type=Path, help="a folder of real rows; invented ones where not given")
     parser.add_argument("--baseline", default="unsloth", choices=["unsloth", "plain"])
     parser.add_argument("--repeats", type=int, default=5)

@@ -4,35 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.layers import join_layers, rotate_both
 from services.trainer.training.packed.lora import join_kernels
-
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-
-
-def model(*, dropout: float = 0.0, bias: bool = False) -> Any:
-    """A Llama of two layers with an adapter that already does something."""
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=31,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            attention_bias=bias,
-            initializer_range=0.3,
-        )
-    )
-    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=TARGETS, init_lora_weights=False)
-    return get_peft_model(base, lora).train()
+from tests.unit.trainer.training.test_packed import TARGETS, model
 
 
 def gradients(made: Any) -> dict[str, torch.Tensor]:
@@ -45,8 +23,8 @@ def gradients(made: Any) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("bias", [False, True])
 def test_gradients_are_peft_s(bias: bool) -> None:  # noqa: FBT001 - a parameter of the test
     """Of every A and B, and through the layers below them, whether the base's layers have a bias or not."""
-    expected = gradients(model(bias=bias))
-    joined = model(bias=bias)
+    expected = gradients(model("sdpa", bias=bias))
+    joined = model("sdpa", bias=bias)
     flat = FlatWeights(joined)
     assert join_kernels(joined, flat) == []
     assert join_layers(joined) == ["LlamaRMSNorm", "apply_rotary_pos_emb"]
@@ -57,7 +35,7 @@ def test_gradients_are_peft_s(bias: bool) -> None:  # noqa: FBT001 - a parameter
 
 def test_siblings_that_are_given_different_inputs_answer_each_its_own() -> None:
     """A model that does not share the input among queries, keys and values is none the worse."""
-    made = model()
+    made = model("sdpa")
     attention = made.base_model.model.model.layers[0].self_attn
     inputs = torch.randn(3, 1, 5, 32).unbind()
     expected = [
@@ -71,7 +49,7 @@ def test_siblings_that_are_given_different_inputs_answer_each_its_own() -> None:
 
 def test_adapter_switched_off_leaves_the_base() -> None:
     """As PEFT's own layers do."""
-    made = model()
+    made = model("sdpa")
     tokens = torch.arange(7)[None]
     with made.disable_adapter():
         expected = made(input_ids=tokens).logits
@@ -82,7 +60,7 @@ def test_adapter_switched_off_leaves_the_base() -> None:
 
 def test_layers_with_dropout_stay_as_they_are() -> None:
     """They draw by chance, which this way does not."""
-    made = model(dropout=0.1)
+    made = model("sdpa", dropout=0.1)
     assert len(join_kernels(made, FlatWeights(made))) == 2 * len(TARGETS)
 
 
@@ -100,7 +78,7 @@ def test_layers_that_compute_something_else_stay(monkeypatch: pytest.MonkeyPatch
     own = modeling_llama.apply_rotary_pos_emb
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", lambda q, k, cos, sin: own(k, q, cos, sin))
     odd = modeling_llama.apply_rotary_pos_emb
-    made = model()
+    made = model("sdpa")
     made.base_model.model.model.norm = norm = Doubled(32)
     assert join_layers(made) == ["LlamaRMSNorm"]
     assert modeling_llama.apply_rotary_pos_emb is odd
@@ -120,7 +98,7 @@ def test_rotation_and_its_gradient_are_transformers_own() -> None:
 
 def test_weights_used_together_must_lie_together() -> None:
     """One view cannot hold two places."""
-    made = model()
+    made = model("sdpa")
     flat = FlatWeights(made)
     weights = [weight for name, weight in made.named_parameters() if "lora_A" in name]
     assert flat.used(*weights[:3]).weight.shape == (12, 32)
@@ -130,7 +108,7 @@ def test_weights_used_together_must_lie_together() -> None:
 
 def test_arithmetic_in_bfloat16_sees_the_weights_as_they_are_now() -> None:
     """Rounded anew for each pass; a pass's gradient is added to the update's in float32."""
-    made = model().to(torch.bfloat16)
+    made = model("sdpa").to(torch.bfloat16)
     for weight in made.parameters():
         if weight.requires_grad:
             weight.data = weight.data.float()

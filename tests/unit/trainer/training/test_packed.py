@@ -30,7 +30,7 @@ Row = dict[str, list[int]]
 rows_of_tokens = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=12), min_size=1, max_size=5)
 
 
-def model(attention: str) -> Any:
+def model(attention: str, *, dropout: float = 0.0, bias: bool = False) -> Any:
     """A Llama with grouped heads and an adapter that already does something; the same weights at every call."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -41,11 +41,12 @@ def model(attention: str) -> Any:
         num_attention_heads=4,
         num_key_value_heads=2,
         attn_implementation=attention,
+        attention_bias=bias,
         initializer_range=0.1,  # attention matters, and float32 rounds well below 1e-5
     )
     base = LlamaForCausalLM(config)
     torch.manual_seed(1)
-    lora = LoraConfig(r=4, lora_alpha=8, target_modules=TARGETS, init_lora_weights=False)
+    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=TARGETS, init_lora_weights=False)
     return get_peft_model(base, lora).train()
 
 
