@@ -21,6 +21,8 @@ ROW ?=
 NAME ?=
 MODELS ?=
 EXPIRES ?=
+ROLES ?=
+GRACE ?=
 FORCE ?=
 PERCENT ?=
 JOB ?=
@@ -48,11 +50,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast lint format preflight folders build model up down logs status check-data preview \
-        retrain jobs cancel judge versions promote canary rollback report lineage verify key keys revoke lock clean
+        retrain jobs cancel judge versions promote canary rollback report lineage verify key keys rotate revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= EXPIRES= PERCENT= JOB= FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= EXPIRES= GRACE= PERCENT= JOB= FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -171,11 +173,14 @@ verify: ## recheck every file of every version against its manifest
 	$(QUIET)$(REGISTRY) verify $(WHICH) $(AS_JSON)
 
 ##@ Keys
-key: ## make an API key for NAME= (MODELS=a,b and EXPIRES=2027-01-31 limit it); it is shown once
-	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
+key: ## make an API key for NAME= (MODELS=a,b EXPIRES=2027-01-31 limit it, ROLES=inference,fine-tuning,admin); it is shown once
+	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(ROLES),--roles $(call quote,$(ROLES))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
 
 keys: ## list the API keys
 	$(QUIET)$(KEYS) key list $(AS_JSON)
+
+rotate: ## give the key NAME= another secret, shown once; the old one ends at once, or counts for GRACE=24h
+	$(KEYS) key rotate $(call quote,$(NAME)) $(if $(GRACE),--grace $(call quote,$(GRACE))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
 
 revoke: ## make the key NAME= count no more, at once
 	$(KEYS) key revoke $(call quote,$(NAME))

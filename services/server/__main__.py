@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from datetime import UTC, datetime
 
 import msgspec
 from rich.console import Console
@@ -15,7 +14,8 @@ from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
 from services.jobs.settings import JobDefaults
 from services.server.errors import StartRefused
-from services.server.keys import ALL_MODELS, KeyFile, KeysError
+from services.server.key_verbs import add_key_verbs
+from services.server.keys import KeysError
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask, show
 
@@ -50,19 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
-    key = verbs.add_parser("key", help="make, list and revoke API keys")
-    actions = key.add_subparsers(required=True, metavar="ACTION")
-    add = actions.add_parser("add", help="make a key and print it, once")
-    add.add_argument("name", help="who it is for; appears in the log")
-    add.add_argument("--models", default=ALL_MODELS, help="names it may use, by commas; all where not given")
-    add.add_argument("--expires", type=_moment, help="day or moment in ISO 8601, UTC where no zone is given")
-    add.set_defaults(run=_key_add)
-    listing = actions.add_parser("list", help="list keys, without the keys")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    listing.set_defaults(run=_key_list)
-    revoke = actions.add_parser("revoke", help="make a key count no more, at once")
-    revoke.add_argument("name")
-    revoke.set_defaults(run=_key_revoke)
+    add_key_verbs(verbs.add_parser("key", help="make, list, rotate and revoke API keys"))
     return parser
 
 
@@ -93,42 +81,6 @@ def _status(parsed: argparse.Namespace) -> int:
     else:
         show(readiness, unbroken(Console()))
     return 0 if ready else 1
-
-
-def _key_file() -> KeyFile:
-    return KeyFile(DataPaths.from_environment().keys / "keys.json")
-
-
-def _key_add(parsed: argparse.Namespace) -> int:
-    models = [name.strip() for name in parsed.models.split(",") if name.strip()]
-    print(_key_file().add(parsed.name, models, parsed.expires))
-    return 0
-
-
-def _key_list(parsed: argparse.Namespace) -> int:
-    keys = _key_file().load()
-    if parsed.json:
-        print(msgspec.json.encode([msgspec.structs.replace(key, sha256="") for key in keys]).decode())
-        return 0
-    for key in keys:
-        state = "counts" if key.counts(datetime.now(UTC)) else "revoked" if key.revoked else "expired"
-        print(
-            f"{key.name}\t{state}\tmodels {','.join(key.models)}\tmade {key.created}\texpires {key.expires or 'never'}"
-        )
-    return 0
-
-
-def _key_revoke(parsed: argparse.Namespace) -> int:
-    _key_file().revoke(parsed.name)
-    return 0
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: want a day or a moment, such as 2027-01-31") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from services.jobs.records import OPERATOR as OPERATOR_NAME
 from services.registry.layout import split_model_name
-from services.server.errors import InvalidApiKey, ModelForbidden
-from services.server.keys import ALL_MODELS, KEYLESS_NAME, Key, KeyFile, KeysError
+from services.server.errors import InvalidApiKey, ModelForbidden, RoleMissing
+from services.server.keys import ALL_MODELS, KEYLESS_NAME, Key, KeyFile, KeysError, Role
 
 log = structlog.get_logger(__name__)
 
@@ -57,16 +57,16 @@ class Doorkeeper:
             raise InvalidApiKey("Incorrect API key provided.")
         return key
 
-    def may_see_details(self, connection: Connection) -> bool:
-        """Whether readiness details and metrics are for this caller: one on this machine, or one with a key."""
+    def require_admin(self, connection: Connection) -> None:
+        """Let callers on this machine pass, and keys with the role ``admin``: details of the server are for them.
+
+        Raises:
+            InvalidApiKey: there are keys, and this is none that counts.
+            RoleMissing: the key has another role.
+        """
         client = connection.scope.get("client")
-        if is_operator(connection) or (client is not None and is_loopback(client[0])):
-            return True
-        try:
-            self.identify(connection.headers.get("authorization"))
-        except InvalidApiKey:
-            return False
-        return True
+        if not is_operator(connection) and (client is None or not is_loopback(client[0])):
+            require_role(self.identify(connection.headers.get("authorization")), "admin")
 
     def _refreshed(self) -> bool:
         """Read the file again if it changed; whether there is any key. An unreadable file changes nothing and opens nothing."""
@@ -81,12 +81,27 @@ class Doorkeeper:
         return bool(keys)
 
 
-def require_key(connection: Connection, _: BaseRouteHandler) -> None:
-    """Guard: put the caller's key into the request's state, or answer 401."""
+def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard: put the caller's key into the request's state, or answer 401; 403 where it lacks the route's ``role``.
+
+    Every route with this guard names its role, and be it None for any: one that was forgotten is an error, not an open door.
+    """
     doorkeeper: Doorkeeper = connection.app.state.services.doorkeeper
-    connection.scope["state"]["key"] = (
-        OPERATOR if is_operator(connection) else doorkeeper.identify(connection.headers.get("authorization"))
-    )
+    key = OPERATOR if is_operator(connection) else doorkeeper.identify(connection.headers.get("authorization"))
+    role: Role | None = handler.opt["role"]
+    if role is not None:
+        require_role(key, role)
+    connection.scope["state"]["key"] = key
+
+
+def require_role(key: Key, role: Role) -> None:
+    """Raise unless ``key`` has ``role``.
+
+    Raises:
+        RoleMissing: it has not.
+    """
+    if not key.may(role):
+        raise RoleMissing(f"The key '{key.name}' has not the role '{role}'; ask whoever made it for a key that has.")
 
 
 class OperatorsDoor:

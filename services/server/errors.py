@@ -92,6 +92,14 @@ class ModelForbidden(ServerError):
     code = "model_not_found"
 
 
+class RoleMissing(ServerError):
+    """The key has not the role that the route asks for."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "missing_scope"
+
+
 class ModelNotFound(ServerError):
     """Neither the base nor a served adapter."""
 

@@ -4,10 +4,11 @@ import hashlib
 import hmac
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -19,6 +20,7 @@ from services.registry.lock import exclusive
 SERVER_UID = 10001  # the user of the server's container
 ALL_MODELS = "*"
 PREFIX = "ws-"
+Role = Literal["inference", "fine-tuning", "admin"]
 KEYLESS_NAME = "keyless"  # whom the files of callers without a key belong to
 _RESERVED = frozenset({KEYLESS_NAME, OPERATOR})
 _KEY_BYTES = 32
@@ -40,6 +42,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         created: ISO 8601, UTC.
         expires: ISO 8601, UTC; None for never.
         revoked: ISO 8601, UTC, when it was; None while it counts.
+        roles: what it may do; None for a key made before there were roles, which may do all, as it could then.
+        replaced: ISO 8601, UTC, when another secret took its place; until ``expires`` both count.
     """
 
     name: str
@@ -48,6 +52,8 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     created: str
     expires: str | None = None
     revoked: str | None = None
+    roles: list[Role] | None = None
+    replaced: str | None = None
 
     def counts(self, now: datetime) -> bool:
         """Whether the key is accepted at this moment."""
@@ -56,6 +62,10 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def covers(self, name: str) -> bool:
         """Whether the key may use the base or adapter called ``name`` (without a version)."""
         return ALL_MODELS in self.models or name in self.models
+
+    def may(self, role: Role) -> bool:
+        """Whether the key has a role."""
+        return self.roles is None or role in self.roles
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -106,7 +116,9 @@ class KeyFile:
                 found = key
         return found if found is not None and found.counts(now) else None
 
-    def add(self, name: str, models: list[str], expires: datetime | None) -> str:
+    def add(
+        self, name: str, models: list[str], expires: datetime | None, *, roles: Sequence[Role] = ("inference",)
+    ) -> str:
         """Make a key and store its hash.
 
         Returns:
@@ -117,13 +129,14 @@ class KeyFile:
         """
         if name in _RESERVED:
             raise KeysError(f"{name!r} is what callers without a key are known by; choose another name")
-        secret = PREFIX + secrets.token_urlsafe(_KEY_BYTES)
+        secret = _secret()
         key = Key(
             name=name,
             sha256=_digest(secret),
             models=models,
             created=_iso(datetime.now(UTC)),
             expires=_iso(expires) if expires else None,
+            roles=list(roles),
         )
         with self._locked("key add"):
             keys = self.load()
@@ -134,8 +147,35 @@ class KeyFile:
             self._write([*keys, key])
         return secret
 
+    def rotate(self, name: str, *, grace: timedelta, expires: datetime | None = None) -> str:
+        """Give a key another secret; all else of it stays.
+
+        Args:
+            name: the key's.
+            grace: how long the old secret counts beside the new one; with none, no older one counts any more.
+            expires: when the new one ends; None for when the old one would have.
+
+        Returns:
+            the new key itself; it is stored nowhere.
+
+        Raises:
+            KeysError: no such key counts, or the file cannot be read or written.
+        """
+        secret, now = _secret(), datetime.now(UTC)
+        with self._locked("key rotate"):
+            keys = self.load()
+            counting = [key for key in keys if key.name == name and key.counts(now)]
+            old = next((key for key in counting if key.replaced is None), None)
+            if old is None:
+                raise KeysError(f"no key named {name!r} counts; `make keys` lists them all")
+            new = msgspec.structs.replace(
+                old, sha256=_digest(secret), created=_iso(now), expires=_iso(expires) if expires else old.expires
+            )
+            self._write([*(_replaced(key, now, grace) if key in counting else key for key in keys), new])
+        return secret
+
     def revoke(self, name: str) -> None:
-        """Make a key count no more.
+        """Make a key count no more, whichever of its secrets are in use.
 
         Raises:
             KeysError: no such key counts, or the file cannot be read or written.
@@ -176,6 +216,19 @@ class KeyFile:
                 os.chown(self.file, 0, SERVER_UID)
         except OSError as error:
             raise KeysError(f"{self.file}: {error.strerror}; run this as the owner of {self.file.parent}") from error
+
+
+def _replaced(key: Key, now: datetime, grace: timedelta) -> Key:
+    """A key whose secret counts for ``grace`` and no longer than it would have; not at all where that is nothing."""
+    moment = _iso(now)
+    if not grace:
+        return msgspec.structs.replace(key, replaced=key.replaced or moment, revoked=moment)
+    ends = now + grace if key.expires is None else min(now + grace, datetime.fromisoformat(key.expires))
+    return msgspec.structs.replace(key, replaced=key.replaced or moment, expires=_iso(ends))
+
+
+def _secret() -> str:
+    return PREFIX + secrets.token_urlsafe(_KEY_BYTES)
 
 
 def _digest(secret: str) -> str:

@@ -24,7 +24,7 @@ class AdapterReadiness(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The server's state; all but ``status`` only for callers on this machine or with a key.
+    """The server's state; all but ``status`` only for callers on this machine or with an admin's key.
 
     Attributes:
         status: ``ready``; ``degraded`` where it serves but something is wrong; else the phase.

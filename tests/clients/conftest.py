@@ -39,7 +39,7 @@ def served(data: Path) -> Iterator[Served]:
     One for all files, which run in this order: test_client_programs, test_openapi, test_streams_that_break ends it.
     """
     keys = KeyFile(DataPaths(data).keys / "keys.json")
-    key = keys.add("app", [ALL_MODELS], None)
+    key = keys.add("app", [ALL_MODELS], None, roles=["inference", "fine-tuning"])
     narrow_key = keys.add("narrow", [ADAPTER], None)
     server = ServerProcess(data, "engine.max_num_seqs=8", "limits.max_waiting=4", "responses.keep_days=1")
     try:

@@ -16,6 +16,7 @@ from services.server.errors import (
     NotOwner,
     Overloaded,
     ResponseNotFound,
+    RoleMissing,
     Unavailable,
 )
 from services.server.openapi.answers import ChatCompletion, ChatCompletionChunk, Completion, CompletionChunk
@@ -182,14 +183,16 @@ OPERATIONS = {
     "livez": Operation(replies=_replies("It runs.", Alive)),
     "readyz": Operation(
         replies=(
-            Reply(description="Requests are answered; details for this machine or with a key.", schema=Readiness),
+            Reply(
+                description="Requests are answered; details for this machine or with an admin's key.", schema=Readiness
+            ),
             Reply(description="Requests are not answered now.", schema=Readiness, status=Unavailable.status),
         ),
         optional_key=True,
     ),
     "metrics": Operation(
         replies=(Reply(description="Prometheus' text format.", media_type=CONTENT_TYPE.partition(";")[0]),),
-        errors=(InvalidApiKey,),
+        errors=(InvalidApiKey, RoleMissing),
         optional_key=True,
     ),
     "openapi_json": Operation(replies=_replies("An OpenAPI document.", dict[str, Any])),

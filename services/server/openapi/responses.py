@@ -15,6 +15,7 @@ from services.server.errors import (
     ErrorAnswer,
     InvalidApiKey,
     Overloaded,
+    RoleMissing,
     ServerError,
     UnsupportedMediaType,
 )
@@ -66,6 +67,8 @@ def errors_of(handler: HTTPRouteHandler, operation: Operation) -> list[type[Serv
     found: set[type[ServerError]] = {ServerError, *operation.errors}
     if require_key in guards:
         found.add(InvalidApiKey)
+        if handler.opt["role"] is not None:
+            found.add(RoleMissing)
     if tell_allowance in guards:
         found.add(Overloaded)
     if queries_of(handler):

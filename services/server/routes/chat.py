@@ -8,7 +8,7 @@ from services.server.headers import tell_allowance
 from services.server.requests import ServerRequest, answer_chat
 
 
-@post("/v1/chat/completions", guards=[require_key, tell_allowance], status_code=200)
+@post("/v1/chat/completions", guards=[require_key, tell_allowance], role="inference", status_code=200)
 async def chat_completions(request: ServerRequest) -> Answer:
     """Answer a conversation, plain or streamed."""
     return await answer_chat(request)

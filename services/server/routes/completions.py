@@ -8,7 +8,7 @@ from services.server.headers import tell_allowance
 from services.server.requests import ServerRequest, answer_completion
 
 
-@post("/v1/completions", guards=[require_key, tell_allowance], status_code=200)
+@post("/v1/completions", guards=[require_key, tell_allowance], role="inference", status_code=200)
 async def completions(request: ServerRequest) -> Answer:
     """Continue texts, plain or streamed."""
     return await answer_completion(request)

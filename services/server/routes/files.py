@@ -15,7 +15,7 @@ from services.server.tuning.views import Deleted, FileObject, Listing, file_obje
 MOST_FILES = 10_000
 
 
-@post("/v1/files", guards=[require_key], status_code=200, request_max_body_size=None)
+@post("/v1/files", guards=[require_key], role="fine-tuning", status_code=200, request_max_body_size=None)
 async def upload_file(request: ServerRequest, state: State) -> FileObject:
     """Take a file of rows, checked as ``make check-data`` checks; the form's own limit bounds its size."""
     state.services.lifecycle.require_serving()
@@ -23,7 +23,7 @@ async def upload_file(request: ServerRequest, state: State) -> FileObject:
     return file_object(stored)
 
 
-@get("/v1/files", guards=[require_key])
+@get("/v1/files", guards=[require_key], role="fine-tuning")
 async def list_files(
     request: ServerRequest,
     state: State,
@@ -44,13 +44,13 @@ async def list_files(
     return listing(found, [file_object(stored) for stored in found.data])
 
 
-@get("/v1/files/{file_id:str}", guards=[require_key])
+@get("/v1/files/{file_id:str}", guards=[require_key], role="fine-tuning")
 async def get_file(request: ServerRequest, state: State, file_id: FromPath[str]) -> FileObject:
     """One of the caller's files."""
     return file_object(await state.services.tuning.file(request.scope["state"]["key"], file_id))
 
 
-@get("/v1/files/{file_id:str}/content", guards=[require_key])
+@get("/v1/files/{file_id:str}/content", guards=[require_key], role="fine-tuning")
 async def get_file_content(request: ServerRequest, state: State, file_id: FromPath[str]) -> Response[Any]:
     """What is in one of the caller's files."""
     tuning = state.services.tuning
@@ -58,7 +58,7 @@ async def get_file_content(request: ServerRequest, state: State, file_id: FromPa
     return File(tuning.files.path_of(stored), filename=stored.filename, media_type="application/octet-stream")
 
 
-@delete("/v1/files/{file_id:str}", guards=[require_key], status_code=200)
+@delete("/v1/files/{file_id:str}", guards=[require_key], role="fine-tuning", status_code=200)
 async def delete_file(request: ServerRequest, state: State, file_id: FromPath[str]) -> Deleted:
     """Forget one of the caller's files."""
     tuning = state.services.tuning

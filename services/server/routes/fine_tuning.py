@@ -28,7 +28,7 @@ MOST_JOBS = 100
 _METADATA = "metadata["
 
 
-@post("/v1/fine_tuning/jobs", guards=[require_key], status_code=200)
+@post("/v1/fine_tuning/jobs", guards=[require_key], role="fine-tuning", status_code=200)
 async def create_job(request: ServerRequest, state: State) -> JobObject:
     """Put a job at the queue's end; the same request sent again is the same job."""
     services, key = state.services, request.scope["state"]["key"]
@@ -50,7 +50,7 @@ async def create_job(request: ServerRequest, state: State) -> JobObject:
     return _shown(tuning, submitted)
 
 
-@get("/v1/fine_tuning/jobs", guards=[require_key])
+@get("/v1/fine_tuning/jobs", guards=[require_key], role="fine-tuning")
 async def list_jobs(
     request: ServerRequest, state: State, after: FromQuery[str | None] = None, limit: FromQuery[int | None] = None
 ) -> Listing[JobObject]:
@@ -76,32 +76,32 @@ async def list_jobs(
     return listing(found, [_shown(tuning, job) for job in found.data])
 
 
-@get("/v1/fine_tuning/jobs/{job_id:str}", guards=[require_key])
+@get("/v1/fine_tuning/jobs/{job_id:str}", guards=[require_key], role="fine-tuning")
 async def get_job(request: ServerRequest, state: State, job_id: FromPath[str]) -> JobObject:
     """One job."""
     tuning: Tuning = state.services.tuning
     return _shown(tuning, await tuning.job(request.scope["state"]["key"], job_id))
 
 
-@post("/v1/fine_tuning/jobs/{job_id:str}/cancel", guards=[require_key], status_code=200)
+@post("/v1/fine_tuning/jobs/{job_id:str}/cancel", guards=[require_key], role="fine-tuning", status_code=200)
 async def cancel_job(request: ServerRequest, state: State, job_id: FromPath[str]) -> JobObject:
     """End a job."""
     return await _change(request, state, job_id, state.services.tuning.queue.cancel)
 
 
-@post("/v1/fine_tuning/jobs/{job_id:str}/pause", guards=[require_key], status_code=200)
+@post("/v1/fine_tuning/jobs/{job_id:str}/pause", guards=[require_key], role="fine-tuning", status_code=200)
 async def pause_job(request: ServerRequest, state: State, job_id: FromPath[str]) -> JobObject:
     """Stop a job until it is resumed."""
     return await _change(request, state, job_id, state.services.tuning.queue.pause)
 
 
-@post("/v1/fine_tuning/jobs/{job_id:str}/resume", guards=[require_key], status_code=200)
+@post("/v1/fine_tuning/jobs/{job_id:str}/resume", guards=[require_key], role="fine-tuning", status_code=200)
 async def resume_job(request: ServerRequest, state: State, job_id: FromPath[str]) -> JobObject:
     """Let a paused job go on."""
     return await _change(request, state, job_id, state.services.tuning.queue.resume)
 
 
-@get("/v1/fine_tuning/jobs/{job_id:str}/events", guards=[require_key])
+@get("/v1/fine_tuning/jobs/{job_id:str}/events", guards=[require_key], role="fine-tuning")
 async def list_events(
     request: ServerRequest,
     state: State,
@@ -117,7 +117,7 @@ async def list_events(
     return listing(found, [event_object(event) for event in found.data])
 
 
-@get("/v1/fine_tuning/jobs/{job_id:str}/checkpoints", guards=[require_key])
+@get("/v1/fine_tuning/jobs/{job_id:str}/checkpoints", guards=[require_key], role="fine-tuning")
 async def list_checkpoints(
     request: ServerRequest,
     state: State,

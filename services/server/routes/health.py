@@ -6,6 +6,7 @@ from litestar.datastructures import State
 
 from services.registry.layout import model_name
 from services.server.adapters.catalogue import Entry
+from services.server.errors import InvalidApiKey, RoleMissing
 from services.server.lifecycle import Phase
 from services.server.readiness import AdapterReadiness, Readiness
 from services.server.requests import ServerRequest
@@ -30,7 +31,9 @@ async def readyz(request: ServerRequest, state: State) -> Response[Readiness]:
     services: Services = state.services
     readiness = describe(services)
     code = 200 if services.lifecycle.phase is Phase.SERVING else 503
-    if not services.doorkeeper.may_see_details(request):
+    try:
+        services.doorkeeper.require_admin(request)
+    except (InvalidApiKey, RoleMissing):
         readiness = Readiness(status=readiness.status)
     return Response(readiness, status_code=code)
 

@@ -3,7 +3,6 @@
 from litestar import Response, get
 from litestar.datastructures import State
 
-from services.server.errors import InvalidApiKey
 from services.server.requests import ServerRequest
 from services.server.services import Services
 
@@ -12,10 +11,9 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @get("/metrics")
 async def metrics(request: ServerRequest, state: State) -> Response[bytes]:
-    """For callers on this machine or with a key."""
+    """For callers on this machine, or with a key whose roles include ``admin``."""
     services: Services = state.services
-    if not services.doorkeeper.may_see_details(request):
-        raise InvalidApiKey("Metrics are for callers on this machine or with an API key.")
+    services.doorkeeper.require_admin(request)
     services.metrics.in_flight.set(services.admission.in_flight)
     text = services.metrics.text()
     if services.model is not None and services.lifecycle.failure is None:

@@ -39,7 +39,7 @@ class ModelList(msgspec.Struct, frozen=True):
     object: str = "list"
 
 
-@get("/v1/models", guards=[require_key])
+@get("/v1/models", guards=[require_key], role=None)
 async def list_models(request: ServerRequest, state: State) -> ModelList:
     """Every name that may be asked for with this key."""
     services: Services = state.services
@@ -49,7 +49,7 @@ async def list_models(request: ServerRequest, state: State) -> ModelList:
     return ModelList([_card(services, name) for name in names])
 
 
-@get("/v1/models/{model:str}", guards=[require_key])
+@get("/v1/models/{model:str}", guards=[require_key], role=None)
 async def get_model(request: ServerRequest, state: State, model: FromPath[str]) -> ModelCard:
     """One name."""
     services: Services = state.services
@@ -58,7 +58,7 @@ async def get_model(request: ServerRequest, state: State, model: FromPath[str]) 
     return _card(services, model)
 
 
-@delete("/v1/models/{model:str}", guards=[require_key], status_code=200)
+@delete("/v1/models/{model:str}", guards=[require_key], role="fine-tuning", status_code=200)
 async def delete_model(request: ServerRequest, state: State, model: FromPath[str]) -> Deleted:
     """Serve a version, or an adapter with all its versions, no more; its files go as soon as the trainer is idle."""
     services: Services = state.services

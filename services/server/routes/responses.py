@@ -19,13 +19,13 @@ from services.server.tuning.views import Deleted, Listing
 MOST_ITEMS = 100
 
 
-@post("/v1/responses", guards=[require_key, tell_allowance], status_code=200)
+@post("/v1/responses", guards=[require_key, tell_allowance], role="inference", status_code=200)
 async def create_response(request: ServerRequest) -> Answer:
     """Answer an input, plain or streamed."""
     return await answer_response(request)
 
 
-@get("/v1/responses/{response_id:str}", guards=[require_key])
+@get("/v1/responses/{response_id:str}", guards=[require_key], role="inference")
 async def get_response(
     request: ServerRequest, state: State, response_id: FromPath[str], stream: FromQuery[bool | None] = None
 ) -> Response[bytes]:
@@ -47,14 +47,14 @@ async def get_response(
     return Response(answer, media_type="application/json")
 
 
-@delete("/v1/responses/{response_id:str}", guards=[require_key], status_code=200)
+@delete("/v1/responses/{response_id:str}", guards=[require_key], role="inference", status_code=200)
 async def delete_response(request: ServerRequest, state: State, response_id: FromPath[str]) -> Deleted:
     """Forget one of the caller's stored responses."""
     await state.services.stored.delete(request.scope["state"]["key"], response_id)
     return Deleted(id=response_id, object="response")
 
 
-@get("/v1/responses/{response_id:str}/input_items", guards=[require_key])
+@get("/v1/responses/{response_id:str}/input_items", guards=[require_key], role="inference")
 async def list_input_items(
     request: ServerRequest,
     state: State,

@@ -113,9 +113,10 @@ def test_status_of_something_else_or_nothing_is_one_sentence(capsys: pytest.Capt
         ([], ("serve", "status", "key")),
         (["serve"], ("--set", "--json-logs")),
         (["status"], ("--set", "--json")),
-        (["key"], ("add", "list", "revoke")),
-        (["key", "add"], ("name", "--models", "--expires")),
+        (["key"], ("add", "list", "rotate", "revoke")),
+        (["key", "add"], ("name", "--models", "--roles", "--expires")),
         (["key", "list"], ("--json",)),
+        (["key", "rotate"], ("name", "--grace", "--expires")),
         (["key", "revoke"], ("name",)),
     ],
 )

@@ -89,7 +89,10 @@ async def test_files_are_their_owners(unchecked: Server, tmp_path: Path) -> None
     """Another key finds neither the file nor its content, and cannot delete it."""
     del tmp_path
     keys = unchecked.services.doorkeeper._keys  # noqa: SLF001 - to make two keys
-    mine, other = sdk(unchecked, keys.add("mine", ["*"], None)), sdk(unchecked, keys.add("other", ["*"], None))
+    mine, other = (
+        sdk(unchecked, keys.add("mine", ["*"], None, roles=["fine-tuning"])),
+        sdk(unchecked, keys.add("other", ["*"], None, roles=["fine-tuning"])),
+    )
     sent = await mine.files.create(file=("rows.jsonl", GOOD), purpose="fine-tune")
     for look in (other.files.retrieve, other.files.content, other.files.delete):
         with pytest.raises(openai.NotFoundError):

@@ -158,7 +158,10 @@ async def test_idempotency_key_has_a_length(server: Server) -> None:
 async def test_jobs_are_seen_by_the_keys_that_cover_their_adapter(server: Server) -> None:
     """Another key finds no such job, cannot train on others' files, and cannot train an adapter that it does not cover."""
     keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make two keys
-    support, sales = sdk(server, keys.add("support", ["acme"], None)), sdk(server, keys.add("sales", ["deals"], None))
+    support, sales = (
+        sdk(server, keys.add("support", ["acme"], None, roles=["fine-tuning"])),
+        sdk(server, keys.add("sales", ["deals"], None, roles=["fine-tuning"])),
+    )
     rows = await _upload(server, owner="support")
     job = await support.fine_tuning.jobs.create(model=BASE, training_file=rows, suffix="acme")
     for look in (sales.fine_tuning.jobs.retrieve, sales.fine_tuning.jobs.cancel):

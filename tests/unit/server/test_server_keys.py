@@ -126,8 +126,12 @@ async def test_lost_keys_file_opens_nothing(server: Server, loss: str) -> None:
 
 
 async def test_details_are_for_this_machine_or_a_key(server: Server) -> None:
-    """From elsewhere without a key: readiness is one word, metrics are 401."""
-    key = _file(server).add("app", ["*"], None)
+    """From elsewhere without a key: readiness is one word, metrics are 401; 403 with a key that is no admin's."""
+    key = _file(server).add("ops", ["*"], None, roles=["admin"])
+    app = _bearer(_file(server).add("app", ["*"], None, roles=["inference", "fine-tuning"]))
+    assert (await server.ask("/readyz", address="10.0.0.9", headers=app)).json == {"status": "ready"}
+    refused = await server.ask("/metrics", address="10.0.0.9", headers=app)
+    assert (refused.status, refused.error["code"]) == (403, "missing_scope")
     assert (await server.ask("/readyz", address="10.0.0.9")).json == {"status": "ready"}
     assert (await server.ask("/metrics", address="10.0.0.9")).status == 401
     for headers, address in ((_bearer(key), "10.0.0.9"), ({}, "127.0.0.1"), ({}, "::1")):

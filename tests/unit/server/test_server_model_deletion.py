@@ -65,7 +65,10 @@ async def test_version_in_service_goes_only_with_its_adapter(server: Server) -> 
 async def test_only_who_had_a_model_made_may_delete_it(server: Server) -> None:
     """Not another key, not for an adapter of several makers, and nobody the base."""
     keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make two keys
-    mine, other = sdk(server, keys.add("mine", ["*"], None)), sdk(server, keys.add("other", ["*"], None))
+    mine, other = (
+        sdk(server, keys.add("mine", ["*"], None, roles=["fine-tuning"])),
+        sdk(server, keys.add("other", ["*"], None, roles=["fine-tuning"])),
+    )
     for number, owner in ((1, "mine"), (2, "other")):
         publish_version(server.registry)
         await _made_by(server, owner, f"acme@{number}")
@@ -83,7 +86,7 @@ async def test_only_who_had_a_model_made_may_delete_it(server: Server) -> None:
 
 async def test_adapter_with_a_version_that_no_job_made_is_the_operators(server: Server) -> None:
     """Who made one version of it may delete that one, and not the others with it."""
-    mine = sdk(server, server.services.doorkeeper._keys.add("mine", ["*"], None))  # noqa: SLF001 - to make a key
+    mine = sdk(server, server.services.doorkeeper._keys.add("mine", ["*"], None, roles=["fine-tuning"]))  # noqa: SLF001 - to make a key
     for _ in range(2):
         publish_version(server.registry)
     await _made_by(server, "mine", "acme@2")
@@ -98,7 +101,7 @@ async def test_adapter_with_a_version_that_no_job_made_is_the_operators(server: 
 async def test_key_called_operator_is_not_the_operator(server: Server) -> None:
     """One that was made before the name was reserved sees no more than any other key."""
     keys = server.services.doorkeeper._keys  # noqa: SLF001 - to make keys
-    secret = keys.add("impostor", ["*"], None)
+    secret = keys.add("impostor", ["*"], None, roles=["fine-tuning"])
     keys.file.write_text(keys.file.read_text().replace("impostor", "operator"))
     files = server.services.tuning.files
     content = files.scratch()

@@ -56,9 +56,7 @@ def test_a_stored_response_is_retrieved_listed_and_deleted(client: OpenAI, base:
 
 async def test_a_stream_is_stored_when_it_is_complete(async_client: AsyncOpenAI, base: str) -> None:
     """As its last event told it, and it can be gone on from; at temperature 0, for a sampled answer may be cut off."""
-    async with async_client.responses.stream(
-        model=base, input=QUESTION, temperature=0, max_output_tokens=24
-    ) as stream:
+    async with async_client.responses.stream(model=base, input=QUESTION, temperature=0, max_output_tokens=24) as stream:
         async for _ in stream:
             pass
         told = await stream.get_final_response()
