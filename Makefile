@@ -22,6 +22,8 @@ NAME ?=
 MODELS ?=
 EXPIRES ?=
 ROLES ?=
+RPM ?=
+TPM ?=
 GRACE ?=
 FORCE ?=
 PERCENT ?=
@@ -54,7 +56,7 @@ LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= EXPIRES= GRACE= PERCENT= JOB= FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= EXPIRES= GRACE= PERCENT= JOB= FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -173,8 +175,8 @@ verify: ## recheck every file of every version against its manifest
 	$(QUIET)$(REGISTRY) verify $(WHICH) $(AS_JSON)
 
 ##@ Keys
-key: ## make an API key for NAME= (MODELS=a,b EXPIRES=2027-01-31 limit it, ROLES=inference,fine-tuning,admin); it is shown once
-	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(ROLES),--roles $(call quote,$(ROLES))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
+key: ## make an API key for NAME= (limits: MODELS=a,b ROLES=inference,fine-tuning,admin RPM= TPM= EXPIRES=2027-01-31); it is shown once
+	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(ROLES),--roles $(call quote,$(ROLES))) $(if $(RPM),--rpm $(call quote,$(RPM))) $(if $(TPM),--tpm $(call quote,$(TPM))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
 
 keys: ## list the API keys
 	$(QUIET)$(KEYS) key list $(AS_JSON)

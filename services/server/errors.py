@@ -1,5 +1,6 @@
 """What goes wrong while serving, as a tree, and its one translation into OpenAI's error shape."""
 
+import math
 import random
 
 import msgspec
@@ -39,6 +40,7 @@ class ServerError(Exception):
     status = 500
     type = "server_error"
     code: str | None = "internal_error"
+    longest_retry_seconds = LONGEST_RETRY_SECONDS
 
     def __init__(
         self, message: str, *, param: str | None = None, code: str | None = None, retry_after: int | None = None
@@ -62,9 +64,10 @@ class ServerError(Exception):
         """The answer's headers beside its type and length."""
         if self.retry_after is None:
             return []
-        seconds = min(self.retry_after, LONGEST_RETRY_SECONDS)
+        longest = self.longest_retry_seconds
+        seconds = min(self.retry_after, longest)
         # OpenAI's SDKs prefer milliseconds and add no jitter: without ours a refused burst returns as the same burst.
-        spread = min(seconds * random.uniform(1.0, 1.5), LONGEST_RETRY_SECONDS)  # noqa: S311 - no secret
+        spread = min(seconds * random.uniform(1.0, 1.5), longest)  # noqa: S311 - no secret
         return [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % (spread * 1000))]
 
 
@@ -202,6 +205,53 @@ class Overloaded(ServerError):
     status = 429
     type = "requests"  # as OpenAI's for a limit on requests; the other is "tokens"
     code = "rate_limit_exceeded"
+
+
+class KeyLimited(Overloaded):
+    """The key has asked for as much as it may; not told to wait for longer than OpenAI's older SDKs are willing to."""
+
+    longest_retry_seconds = 60
+
+    def __init__(self, key: str, what: str, limit: int, seconds: float) -> None:
+        wait = math.ceil(seconds)
+        super().__init__(
+            f"Rate limit reached for the key '{key}' on {what}: Limit {limit}. Please try again in {wait}s.",
+            retry_after=wait,
+        )
+
+
+class RequestsLimited(KeyLimited):
+    """The key has asked too often within a minute."""
+
+    def __init__(self, key: str, limit: int, seconds: float) -> None:
+        super().__init__(key, "requests per min (RPM)", limit, seconds)
+
+
+class TokensLimited(KeyLimited):
+    """The key has asked for too many tokens within a minute."""
+
+    type = "tokens"
+
+    def __init__(self, key: str, limit: int, seconds: float) -> None:
+        super().__init__(key, "tokens per min (TPM)", limit, seconds)
+
+
+class RequestTooLarge(ServerError):
+    """The request asks for more tokens than its key may have in a minute."""
+
+    status = 429
+    type = "tokens"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, key: str, limit: int, asked: int) -> None:
+        super().__init__(
+            f"Request too large for the key '{key}' on tokens per min (TPM): Limit {limit}, Requested {asked}. "
+            "Shorten the prompt or lower the answer's limit."
+        )
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """OpenAI's SDKs would ask again."""
+        return [(b"x-should-retry", b"false")]
 
 
 class Unavailable(ServerError):

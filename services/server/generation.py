@@ -12,6 +12,7 @@ from services.server.adapters.catalogue import Lease
 from services.server.chat.usage import Tally
 from services.server.engine.protocol import Delta, Engine, Sampling
 from services.server.errors import Unavailable
+from services.server.limits.meter import Meter
 from services.server.services import Services
 
 log = structlog.get_logger(__name__)
@@ -25,6 +26,7 @@ class Generation:
         key: the caller's key's name, for the log.
         identity: the answer's id; unique.
         slots: what admission let in; given back at the end.
+        meter: of what the request costs its key.
 
     Attributes:
         outcome: for the metrics and the log: ``ok``, ``client_gone`` or an error's code.
@@ -34,7 +36,16 @@ class Generation:
     """
 
     def __init__(
-        self, services: Services, engine: Engine, lease: Lease, *, route: str, key: str, identity: str, slots: int
+        self,
+        services: Services,
+        engine: Engine,
+        lease: Lease,
+        *,
+        route: str,
+        key: str,
+        identity: str,
+        slots: int,
+        meter: Meter,
     ) -> None:
         self._services = services
         self._engine = engine
@@ -43,6 +54,7 @@ class Generation:
         self._key = key
         self.identity = identity
         self._slots = slots
+        self._meter = meter
         self._began = time.monotonic()
         self._first_token: float | None = None
         self.model = lease.model
@@ -55,7 +67,9 @@ class Generation:
 
     async def deltas(self, prompts: list[list[int]], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         """Deltas of all answers; prompt ``i``'s answers are numbered from ``i * n``. Closing it aborts the engine's work."""
-        self.tally.prompt_tokens = sum(map(len, prompts))
+        prompt_tokens = sum(map(len, prompts))
+        self._meter.hold(prompt_tokens, len(prompts) * sampling.n)
+        self.tally.prompt_tokens = prompt_tokens
         source = self._one(prompts[0], sampling) if len(prompts) == 1 else self._many(prompts, sampling)
         async with aclosing(source):
             async for deltas in source:
@@ -106,6 +120,7 @@ class Generation:
         self._services.lifecycle.leave(self)
         self._lease.release()
         self._services.admission.give(self._slots)
+        self._meter.settle(self.tally.prompt_tokens, self.tally.completion_tokens)
         seconds = time.monotonic() - self._began
         metrics, model, tally = self._services.metrics, self.model, self.tally
         metrics.requests.labels(model=model, route=self._route, outcome=self.outcome).inc()

@@ -17,6 +17,9 @@ PROCESSING_MS = b"openai-processing-ms"
 LIMIT = b"x-ratelimit-limit-requests"
 REMAINING = b"x-ratelimit-remaining-requests"
 RESET = b"x-ratelimit-reset-requests"
+TOKEN_LIMIT = b"x-ratelimit-limit-tokens"
+TOKENS_REMAINING = b"x-ratelimit-remaining-tokens"
+TOKENS_RESET = b"x-ratelimit-reset-tokens"
 
 _SANE = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _MILLISECONDS = 1000
@@ -60,12 +63,18 @@ def tell_allowance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteH
 
 
 def _rate_limit(scope: Scope) -> list[tuple[bytes, bytes]]:
-    ask = scope.get("state", {}).get("allowance")
-    if ask is None:
-        return []
-    allowance: Allowance = ask()
+    state = scope.get("state", {})
+    told = []
+    if (ask := state.get("allowance")) is not None:
+        told += _named(ask(), LIMIT, REMAINING, RESET)
+    if (ask := state.get("token_allowance")) is not None:  # only where the key has a limit on them
+        told += _named(ask(), TOKEN_LIMIT, TOKENS_REMAINING, TOKENS_RESET)
+    return told
+
+
+def _named(allowance: Allowance, limit: bytes, remaining: bytes, reset: bytes) -> list[tuple[bytes, bytes]]:
     return [
-        (LIMIT, b"%d" % allowance.limit),
-        (REMAINING, b"%d" % allowance.remaining),
-        (RESET, b"%ds" % allowance.reset_seconds),
+        (limit, b"%d" % allowance.limit),
+        (remaining, b"%d" % allowance.remaining),
+        (reset, b"%ds" % allowance.reset_seconds),
     ]

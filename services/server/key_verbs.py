@@ -8,9 +8,10 @@ from typing import get_args
 import msgspec
 
 from services.common.paths import DataPaths
-from services.server.keys import ALL_MODELS, Key, KeyFile, Role
+from services.server.keys import ALL_MODELS, Key, KeyFile, KeyLimits, Role
 
 _ROLES: tuple[Role, ...] = get_args(Role)
+_MOST = 10**12
 _UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 _MOMENT = "day or moment in ISO 8601, UTC where no zone is given"
 
@@ -26,6 +27,8 @@ def add_key_verbs(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--roles", type=_roles, default=["inference"], help=f"by commas, of {', '.join(_ROLES)}; inference if not given"
     )
+    for option, what in (("--rpm", "requests a minute"), ("--tpm", "tokens a minute, of prompts and answers")):
+        add.add_argument(option, type=_count, metavar="N", help=f"at most N {what}; no limit if not given")
     add.add_argument("--expires", type=_moment, help=_MOMENT)
     add.set_defaults(run=_add)
     listing = actions.add_parser("list", help="list keys, without the keys")
@@ -51,7 +54,8 @@ def _file() -> KeyFile:
 
 
 def _add(parsed: argparse.Namespace) -> int:
-    print(_file().add(parsed.name, parsed.models, parsed.expires, roles=parsed.roles))
+    limits = KeyLimits(requests_per_minute=parsed.rpm, tokens_per_minute=parsed.tpm)
+    print(_file().add(parsed.name, parsed.models, parsed.expires, roles=parsed.roles, limits=limits))
     return 0
 
 
@@ -66,11 +70,17 @@ def _list(parsed: argparse.Namespace) -> int:
             _state(key),
             f"models {','.join(key.models)}",
             f"roles {','.join(_ROLES if key.roles is None else key.roles)}",
+            *_limits(key.limits),
             f"made {key.created}",
             f"expires {key.expires or 'never'}",
             sep="\t",
         )
     return 0
+
+
+def _limits(limits: KeyLimits) -> list[str]:
+    told = (("requests a minute", limits.requests_per_minute), ("tokens a minute", limits.tokens_per_minute))
+    return [f"{limit} {what}" for what, limit in told if limit is not None]
 
 
 def _state(key: Key) -> str:
@@ -100,6 +110,12 @@ def _roles(text: str) -> list[str]:
     if not names or not set(names) <= set(_ROLES):
         raise argparse.ArgumentTypeError(f"{text!r}: want one or more of {','.join(_ROLES)}, by commas")
     return names
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST):
+        raise argparse.ArgumentTypeError(f"{text!r}: want a whole number from 1 to {_MOST}")
+    return int(text)
 
 
 def _moment(text: str) -> datetime:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -32,6 +32,13 @@ class KeysError(Exception):
     """The keys' file cannot be read or written, or a name is taken or unknown; the message says the remedy."""
 
 
+class KeyLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a key may ask for; None for as much as it likes."""
+
+    requests_per_minute: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    tokens_per_minute: Annotated[int, msgspec.Meta(ge=1)] | None = None
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One key, without the key.
 
@@ -43,6 +50,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         expires: ISO 8601, UTC; None for never.
         revoked: ISO 8601, UTC, when it was; None while it counts.
         roles: what it may do; None for a key made before there were roles, which may do all, as it could then.
+        limits: how much it may ask for.
         replaced: ISO 8601, UTC, when another secret took its place; until ``expires`` both count.
     """
 
@@ -53,6 +61,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     expires: str | None = None
     revoked: str | None = None
     roles: list[Role] | None = None
+    limits: KeyLimits = KeyLimits()
     replaced: str | None = None
 
     def counts(self, now: datetime) -> bool:
@@ -117,7 +126,13 @@ class KeyFile:
         return found if found is not None and found.counts(now) else None
 
     def add(
-        self, name: str, models: list[str], expires: datetime | None, *, roles: Sequence[Role] = ("inference",)
+        self,
+        name: str,
+        models: list[str],
+        expires: datetime | None,
+        *,
+        roles: Sequence[Role] = ("inference",),
+        limits: KeyLimits = KeyLimits(),  # noqa: B008 - frozen
     ) -> str:
         """Make a key and store its hash.
 
@@ -137,6 +152,7 @@ class KeyFile:
             created=_iso(datetime.now(UTC)),
             expires=_iso(expires) if expires else None,
             roles=list(roles),
+            limits=limits,
         )
         with self._locked("key add"):
             keys = self.load()

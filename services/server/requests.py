@@ -31,6 +31,7 @@ from services.server.engine.protocol import Sampling
 from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.generation import Generation
 from services.server.keys import Key
+from services.server.limits.meter import Meter
 from services.server.services import Model, Services
 
 ServerRequest = Request[Any, Any, Any]
@@ -165,7 +166,10 @@ def _begin(
         services.admission.give(slots)
         raise
     identity = f"{_PREFIXES[route]}{secrets.token_hex(12)}"
-    return Generation(services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots)
+    meter = Meter(request.scope["state"]["account"], asked)
+    return Generation(
+        services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots, meter=meter
+    )
 
 
 def _identity(asked: SamplingFields, key: Key) -> str:

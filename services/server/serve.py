@@ -33,6 +33,7 @@ from services.server.engine.protocol import Engine, EngineDead, Sampling
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
+from services.server.limits.account import Accounts
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
 from services.server.stored.shelf import Shelf
@@ -155,6 +156,7 @@ def build_services(plan: Plan) -> Services:
         settings=settings,
         doorkeeper=Doorkeeper(keys),
         trips=plan.paths.canary_trips,
+        accounts=Accounts(),
         tuning=tuning,
         stored=stored,
     )

@@ -15,6 +15,7 @@ from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
+from services.server.limits.account import Accounts
 from services.server.metrics import Metrics
 from services.server.settings import ServerSettings
 from services.server.stored.shelf import Shelf
@@ -40,6 +41,7 @@ class Services:
         fingerprint: of the base model, for ``system_fingerprint``.
         settings: of the server.
         trips: the file that remembers those that did.
+        accounts: of the keys.
         tuning: the job queue and its files.
         stored: responses that apps may go on from.
 
@@ -55,6 +57,7 @@ class Services:
         settings: ServerSettings,
         doorkeeper: Doorkeeper,
         trips: Path,
+        accounts: Accounts,
         tuning: Tuning,
         stored: Shelf,
     ) -> None:
@@ -67,6 +70,7 @@ class Services:
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.canaries = Canaries(settings.canary, self.catalogue, self.metrics, trips)
+        self.accounts = accounts
         self.tuning = tuning
         self.stored = stored
         check = partial(check_rows, seconds=limits.check_seconds, memory_bytes=limits.check_memory_bytes)

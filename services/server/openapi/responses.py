@@ -15,11 +15,15 @@ from services.server.errors import (
     ErrorAnswer,
     InvalidApiKey,
     Overloaded,
+    RequestsLimited,
+    RequestTooLarge,
     RoleMissing,
     ServerError,
+    TokensLimited,
     UnsupportedMediaType,
 )
 from services.server.headers import tell_allowance
+from services.server.limits.guard import within_limits
 from services.server.openapi.headers import headers_of
 from services.server.openapi.operation import DONE, EVENTS, Operation, Reply, Stream
 
@@ -71,6 +75,8 @@ def errors_of(handler: HTTPRouteHandler, operation: Operation) -> list[type[Serv
             found.add(RoleMissing)
     if tell_allowance in guards:
         found.add(Overloaded)
+    if within_limits in guards:
+        found |= {RequestsLimited, TokensLimited, RequestTooLarge}
     if queries_of(handler):
         found.add(BadRequest)
     if operation.body is not None or operation.form is not None:

@@ -10,6 +10,7 @@ from services.server.answer import Answer
 from services.server.auth import require_key
 from services.server.errors import BadRequest
 from services.server.headers import tell_allowance
+from services.server.limits.guard import within_limits
 from services.server.requests import ServerRequest
 from services.server.responses.answering import answer_response
 from services.server.responses.schema import LOGPROBS
@@ -19,7 +20,7 @@ from services.server.tuning.views import Deleted, Listing
 MOST_ITEMS = 100
 
 
-@post("/v1/responses", guards=[require_key, tell_allowance], role="inference", status_code=200)
+@post("/v1/responses", guards=[require_key, tell_allowance, within_limits], role="inference", status_code=200)
 async def create_response(request: ServerRequest) -> Answer:
     """Answer an input, plain or streamed."""
     return await answer_response(request)

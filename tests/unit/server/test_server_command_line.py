@@ -114,7 +114,7 @@ def test_status_of_something_else_or_nothing_is_one_sentence(capsys: pytest.Capt
         (["serve"], ("--set", "--json-logs")),
         (["status"], ("--set", "--json")),
         (["key"], ("add", "list", "rotate", "revoke")),
-        (["key", "add"], ("name", "--models", "--roles", "--expires")),
+        (["key", "add"], ("name", "--models", "--roles", "--rpm", "--tpm", "--expires")),
         (["key", "list"], ("--json",)),
         (["key", "rotate"], ("name", "--grace", "--expires")),
         (["key", "revoke"], ("name",)),

@@ -91,8 +91,21 @@ def test_a_setting_reaches_the_trainer_as_it_was_written(make: Make) -> None:
 def test_keys_are_made_limited_and_revoked(make: Make) -> None:
     """A name is one word, whatever is in it; one that was forgotten is missing, not empty."""
     assert make("key", "NAME=app") == [(*KEYS, "add", "app")]
-    limited = make("key", "NAME=our app", "MODELS=acme,beta", "ROLES=admin", "EXPIRES=2027-01-31 12:00")
-    words = ("--models", "acme,beta", "--roles", "admin", "--expires", "2027-01-31 12:00")
+    limited = make(
+        "key", "NAME=our app", "MODELS=acme,beta", "ROLES=admin", "RPM=60", "TPM=9000", "EXPIRES=2027-01-31 12:00"
+    )
+    words = (
+        "--models",
+        "acme,beta",
+        "--roles",
+        "admin",
+        "--rpm",
+        "60",
+        "--tpm",
+        "9000",
+        "--expires",
+        "2027-01-31 12:00",
+    )
     assert limited == [(*KEYS, "add", "our app", *words)]
     assert make("rotate", "NAME=app") == [(*KEYS, "rotate", "app")]
     rotated = make("rotate", "NAME=our app", "GRACE=24h", "EXPIRES=2028-01-31")
