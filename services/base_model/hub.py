@@ -2,7 +2,8 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Protocol
@@ -134,10 +135,8 @@ class HuggingFaceHub:
         from huggingface_hub import HfApi  # noqa: PLC0415 - only `fetch` needs it, and it reads its settings at import
 
         _require_online()
-        try:
+        with _fetching(repo, revision):
             info = HfApi().model_info(repo, revision=revision, files_metadata=True)
-        except (OSError, ValueError) as error:
-            raise _cannot_fetch(repo, revision, error) from error
         return [
             RemoteFile(name=file.rfilename, size=file.size or 0, sha256=file.lfs.sha256 if file.lfs else None)
             for file in info.siblings or []
@@ -147,10 +146,8 @@ class HuggingFaceHub:
         """See ``Hub.download``."""
         from huggingface_hub import snapshot_download  # noqa: PLC0415 - as above
 
-        try:
+        with _fetching(repo, revision):
             snapshot_download(repo, revision=revision, local_dir=folder, allow_patterns=list(names))
-        except (OSError, ValueError) as error:
-            raise _cannot_fetch(repo, revision, error) from error
 
 
 def _require_online() -> None:
@@ -158,6 +155,17 @@ def _require_online() -> None:
         raise BaseModelError(
             "HF_HUB_OFFLINE is set, so the Hub must not be called; `make model` unsets it for this one step"
         )
+
+
+@contextmanager
+def _fetching(repo: str, revision: str) -> Iterator[None]:
+    """Tell whatever ends a call to the Hub in one sentence."""
+    import httpx  # noqa: PLC0415 - only `fetch` needs it
+
+    try:
+        yield
+    except (OSError, ValueError, httpx.HTTPError) as error:  # no host, or no connection, is httpx's own and no OSError
+        raise _cannot_fetch(repo, revision, error) from error
 
 
 def _cannot_fetch(repo: str, revision: str, error: Exception) -> BaseModelError:

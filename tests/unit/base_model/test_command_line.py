@@ -1,6 +1,9 @@
 """The verbs of ``python -m services.base_model`` and their exit codes."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from services.base_model.errors import BaseModelError
 from services.base_model.hub import HubSource
 from services.base_model.identity import BaseModelSettings
 from services.base_model.install import install
+from tests.conftest import REPOSITORY
 from tests.unit.base_model.fakes import COMMIT, FakeHub
 
 
@@ -36,6 +40,22 @@ def test_show_and_verify_print_one_json_object(
         report = json.loads(capsys.readouterr().out)
         assert (report["outcome"], report["fingerprint"]) == (outcome, model.fingerprint)
     assert hub.downloaded
+
+
+def test_a_hub_that_is_not_reached_is_one_sentence(data: Path) -> None:
+    """What the operator sees without a network, of the library that is really asked: a reason and a remedy, no traceback."""
+    asked = subprocess.run(
+        [sys.executable, "-m", "services.base_model", "fetch"],
+        cwd=REPOSITORY,
+        env=os.environ | {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:1"},  # nobody listens there
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert asked.returncode == 1
+    assert not (data / "models" / "tiny").exists()
+    assert "cannot be fetched (ConnectError" in asked.stderr
+    assert "Traceback" not in asked.stderr
 
 
 @pytest.mark.usefixtures("data")
