@@ -1,6 +1,6 @@
 """The ASGI response of a generation: streams or collects, watches the client, ends in an error the client can read.
 
-The client is watched through ``receive``: when it goes, the generation is cancelled and the engine aborts, whether the
+The client is watched through ``receive``: when it goes, the request's task is cancelled and the engine aborts, whether the
 answer is streamed or not. An error before the first byte is an HTTP error; one after it is an error event, which ends the
 stream.
 """
@@ -87,6 +87,7 @@ class Answer:
         self._rename = rename
         self._keeper = keeper
         self._started = False
+        self._client_gone = False
 
     async def _run(self, send: Send) -> None:
         raise NotImplementedError
@@ -96,10 +97,11 @@ class Answer:
         return b""
 
     async def _usage(self) -> Usage:
-        """What the whole answer consumed, once it is kept."""
+        """What the whole answer consumed, once it is kept; its place is free before the client knows that it is whole."""
         usage = self._generation.tally.usage()
         if self._keeper is not None:
             await self._keeper.ended(usage)
+        self._generation.give_back()
         return usage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,40 +111,45 @@ class Answer:
             ServerError: before the first byte of an answer; the app's error handler writes it.
         """
         del scope
-        work = self._generation.work = asyncio.create_task(self._run(send))
-        gone = asyncio.create_task(_client_gone(receive))
-        if self._generation.interruption is not None:  # it came before there was a task to cancel
-            work.cancel()
+        work: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # an ASGI server runs it in one
+        watch = asyncio.create_task(self._watch(receive, work))
         try:
-            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-            await self._settle(work, gone, send)
+            self._generation.runs_in(work)
+            await self._run(send)
+        except BaseException as cause:  # noqa: BLE001 - a cancellation, too, has an outcome; what has none is raised again
+            watch.cancel()  # there is nothing left to cancel
+            await self._settle(cause, work, send)
         finally:
-            gone.cancel()
-            work.cancel()
-            await asyncio.gather(work, gone, return_exceptions=True)
+            watch.cancel()
             self._generation.close()
 
-    async def _settle(self, work: "asyncio.Task[None]", gone: "asyncio.Task[None]", send: Send) -> None:
+    async def _watch(self, receive: Receive, work: "asyncio.Task[None]") -> None:
+        """Cancel the work when the client goes. Once the answer is whole it is cancelled itself."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._client_gone = True
+        work.cancel()
+
+    async def _settle(self, cause: BaseException, work: "asyncio.Task[None]", send: Send) -> None:
         """Turn the way the work ended into an outcome, and tell the client unless it left."""
-        await asyncio.wait((work,))
-        if work.cancelled():
-            if self._generation.interruption is None:
-                self._generation.outcome = "client_gone"
-                return
-            error: ServerError = self._generation.interruption
-        elif (cause := work.exception()) is None:
+        generation = self._generation
+        if isinstance(cause, asyncio.CancelledError):
+            if not self._client_gone and generation.interruption is None:
+                raise cause  # neither the client nor the server's end: whoever cancelled the task wants it to end
+            work.uncancel()
+        if self._client_gone:  # an error may be that of a closed connection
+            generation.outcome = "client_gone"
             return
-        elif gone.done():
-            self._generation.outcome = "client_gone"  # it failed on a closed connection
-            return
+        if generation.interruption is not None:
+            error: ServerError = generation.interruption
         else:
+            if not isinstance(cause, Exception):
+                raise cause
             error = translate(cause) if self._rename is None else self._rename(translate(cause))
             if error.status >= SERVER_FAULT:
                 log.error("request failed", cause=type(cause).__name__, trace=trace_of(cause))
-        self._generation.outcome = error.code or "bad_request"
-        self._generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
+        generation.outcome = error.code or "bad_request"
+        generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
         if not self._started:
             raise error
         await send({"type": "http.response.body", "body": await self._failed(error), "more_body": False})
@@ -171,16 +178,18 @@ class StreamedAnswer(Answer):
         frames = self._frames
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
-                opening = b"" if self._started else frames.begin()
-                body = opening + b"".join([frames.delta(delta) for delta in batch])
+                events = [] if self._started else [frames.begin()]
+                events += [frames.delta(delta) for delta in batch]
                 if not self._started:
                     # Only now is it sure that the engine took the request: the status can still be an error before.
                     self._started = True
                     await send({"type": "http.response.start", "status": 200, "headers": EVENT_HEADERS})
+                if self._generation.whole:
+                    events.append(frames.end(await self._usage()))
+                body = b"".join(events)
                 if body:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-        closing = frames.end(await self._usage())
-        await send({"type": "http.response.body", "body": closing, "more_body": False})
+                    more = not self._generation.whole
+                    await send({"type": "http.response.body", "body": body, "more_body": more})
 
     async def _failed(self, error: ServerError) -> bytes:
         if self._keeper is not None:
@@ -234,8 +243,3 @@ def translate(cause: BaseException) -> ServerError:
     if isinstance(cause, EngineError):
         return ServerError(str(cause), code="engine_error")
     return unexpected()
-
-
-async def _client_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -81,10 +81,11 @@ class Doorkeeper:
         return bool(keys)
 
 
-def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
+async def require_key(connection: Connection, handler: BaseRouteHandler) -> None:
     """Guard: put the caller's key into the request's state, or answer 401; 403 where it lacks the route's ``role``.
 
     Every route with this guard names its role, and be it None for any: one that was forgotten is an error, not an open door.
+    (A coroutine, for Litestar would run a plain function in a thread.)
     """
     doorkeeper: Doorkeeper = connection.app.state.services.doorkeeper
     key = OPERATOR if is_operator(connection) else doorkeeper.identify(connection.headers.get("authorization"))

@@ -10,7 +10,7 @@ import structlog
 
 from services.server.adapters.catalogue import Lease
 from services.server.chat.usage import Tally
-from services.server.engine.protocol import Delta, Engine, Sampling
+from services.server.engine.protocol import Delta, Engine, EngineError, Sampling
 from services.server.errors import Unavailable
 from services.server.limits.meter import Meter
 from services.server.services import Services
@@ -31,7 +31,6 @@ class Generation:
     Attributes:
         outcome: for the metrics and the log: ``ok``, ``client_gone`` or an error's code.
         failed: it ended in an error of the engine or the server, which a canary answers for.
-        work: the task that answers, once there is one.
         interruption: why the request is to end, where the server ends it.
     """
 
@@ -61,9 +60,15 @@ class Generation:
         self.tally = Tally()
         self.outcome = "ok"
         self.failed = False
-        self.work: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[None] | None = None
+        self._holds = True
         self.interruption: Unavailable | None = None
         services.lifecycle.enter(self)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every answer has ended."""
+        return self.tally.ended == self._slots
 
     async def deltas(self, prompts: list[list[int]], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         """Deltas of all answers; prompt ``i``'s answers are numbered from ``i * n``. Closing it aborts the engine's work."""
@@ -78,6 +83,8 @@ class Generation:
                 for delta in deltas:
                     self.tally.add(delta)
                 yield deltas
+        if not self.whole:
+            raise EngineError("the engine stopped in the middle of an answer")
 
     def _one(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         return self._engine.generate(self.identity, prompt, sampling, self._lease.handle)
@@ -109,31 +116,41 @@ class Generation:
             pumping.cancel()
             await asyncio.gather(pumping, return_exceptions=True)
 
+    def runs_in(self, work: "asyncio.Task[None]") -> None:
+        """Say which task answers.
+
+        Raises:
+            Unavailable: the server ended the request before.
+        """
+        if self.interruption is not None:
+            raise self.interruption
+        self._work = work
+
     def interrupt(self, reason: Unavailable) -> None:
         """End the request with an error; see ``Lifecycle.drain``."""
         self.interruption = reason
-        if self.work is not None:
-            self.work.cancel()
+        if self._work is not None:
+            self._work.cancel()
+
+    def give_back(self) -> None:
+        """Give back the version and the places, and what was held of the key's tokens, once."""
+        if self._holds:
+            self._holds = False
+            self._lease.release()
+            self._services.admission.give(self._slots)
+            self._meter.settle(self.tally.prompt_tokens, self.tally.completion_tokens)
 
     def close(self) -> None:
-        """Give back what the request held, and count it."""
+        """Give back what the request still holds, and count it."""
         self._services.lifecycle.leave(self)
-        self._lease.release()
-        self._services.admission.give(self._slots)
-        self._meter.settle(self.tally.prompt_tokens, self.tally.completion_tokens)
+        self.give_back()
         seconds = time.monotonic() - self._began
-        metrics, model, tally = self._services.metrics, self.model, self.tally
-        metrics.requests.labels(model=model, route=self._route, outcome=self.outcome).inc()
-        metrics.tokens.labels(model=model, kind="prompt").inc(tally.prompt_tokens)
-        metrics.tokens.labels(model=model, kind="cached").inc(tally.cached_tokens)
-        metrics.tokens.labels(model=model, kind="completion").inc(tally.completion_tokens)
+        model, tally = self.model, self.tally
+        self._services.metrics.of(model).count(
+            tally, route=self._route, outcome=self.outcome, seconds=seconds, first_token=self._first_token
+        )
         if self._lease.by_alias:  # who pins a version tries it out, and is none of its users
             self._services.canaries.note(model, failed=self.failed, finish_reasons=tally.finish_reasons)
-        for reason, count in tally.finish_reasons.items():
-            metrics.finished.labels(model=model, reason=reason).inc(count)
-        metrics.duration.labels(model=model).observe(seconds)
-        if self._first_token is not None:
-            metrics.first_token.labels(model=model).observe(self._first_token)
         log.info(
             "request",
             route=self._route,

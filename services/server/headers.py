@@ -8,8 +8,8 @@ from typing import Any
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
 
+from services.common.logs import about_request
 from services.server.admission import Allowance
 
 REQUEST_ID = b"x-request-id"
@@ -29,7 +29,8 @@ class AnswerHeaders:
     """ASGI middleware around the whole application: Litestar's own misses unknown routes.
 
     ``x-request-id`` is the client's where it is sane, and else made; log lines carry it too. ``openai-processing-ms`` of a
-    stream is the time until its first byte.
+    stream is the time until its first byte. (The ASGI server runs each request in a task of its own, so what log lines carry
+    needs no taking back.)
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -50,11 +51,11 @@ class AnswerHeaders:
                 message["headers"] = [*message["headers"], *own, *_rate_limit(scope)]
             await send(message)
 
-        with bound_contextvars(request_id=name.decode()):
-            await self._app(scope, receive, send_headed)
+        about_request(name.decode())
+        await self._app(scope, receive, send_headed)
 
 
-def tell_allowance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+async def tell_allowance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Guard of generating routes, after the key's: their answers, errors too, say how much more may be asked for.
 
     It refuses nobody. What it puts into the request's state is asked again when the answer's headers are written.

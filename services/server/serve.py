@@ -1,6 +1,7 @@
 """One process's life: listen, start the engine, load adapters, serve, drain, end. Its exit code says how it ended."""
 
 import asyncio
+import gc
 import importlib
 import logging
 import signal
@@ -187,6 +188,8 @@ async def _run(plan: Plan, services: Services) -> None:
     ):
         pass
     await model.reconciler.reconcile()
+    gc.collect()
+    gc.freeze()  # vLLM and all that it imports stay: no collection between tokens looks at them again
     services.lifecycle.phase = Phase.SERVING
     log.info("ready", seconds=round(time.monotonic() - began, 1), models=services.catalogue.names())
     watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)

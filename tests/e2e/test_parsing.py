@@ -51,7 +51,7 @@ def _parsers(tokenizer: Any, *, tool: str = "hermes", reasoning: str = "") -> An
     return Parsers(tokenizer, None, tool_parser=tool, reasoning_parser=reasoning)
 
 
-def _deltas(tokenizer: Any, text: str, cuts: list[int]) -> Iterator[tuple[Delta, list[int]]]:
+def _deltas(tokenizer: Any, text: str, cuts: list[int]) -> Iterator[Delta]:
     """The text as an engine would hand it out, a few tokens at a time; never half a character."""
     tokens = tokenizer.encode(text, add_special_tokens=False)
     edges = sorted({0, len(tokens), *(cut % len(tokens) for cut in cuts)})
@@ -62,13 +62,14 @@ def _deltas(tokenizer: Any, text: str, cuts: list[int]) -> Iterator[tuple[Delta,
             whole = whole.rstrip("\ufffd")
         piece, told = whole[told:], len(whole)
         reason = "stop" if end == len(tokens) else None
-        yield Delta(index=0, text=piece, tokens=end - begin, finish_reason=reason), tokens[begin:end]
+        ids = tokens[begin:end]
+        yield Delta(index=0, text=piece, tokens=len(ids), token_ids=ids, finish_reason=reason)
 
 
 def _read(form: Any, tokenizer: Any, text: str, cuts: list[int]) -> dict[str, Any]:
     message, last = SpokenMessage(), None
-    for delta, tokens in _deltas(tokenizer, text, cuts):
-        last = form.read(delta, tokens)
+    for delta in _deltas(tokenizer, text, cuts):
+        last = form.read(delta)
         message.add(last)
     assert last is not None
     calls = [(call.name, json.loads(call.arguments)) for call in message.calls]

@@ -96,16 +96,14 @@ def test_client_that_leaves_frees_the_engine_within_a_second(server: ServerProce
     """By vLLM's own count of running requests, streamed or not."""
     endless = {str(token): -100 for token in ENDS}  # or chance may end the answer before the client leaves
     body = {"model": "acme", "messages": LONG, "stream": stream, "max_tokens": 1000, "logit_bias": endless}
-    with (
-        httpx.Client(timeout=60) as client,
-        client.stream("POST", f"{server.url}/v1/chat/completions", json=body) as response,
-    ):
-        if stream:
+    url = f"{server.url}/v1/chat/completions"
+    if stream:
+        with httpx.Client(timeout=60) as client, client.stream("POST", url, json=body) as response:
             next(response.iter_bytes())
             assert server.running() == 1
-    if not stream:
+    else:
         with pytest.raises(httpx.ReadTimeout), httpx.Client(timeout=2) as client:
-            client.post(f"{server.url}/v1/chat/completions", json=body)
+            client.post(url, json=body)
     server.wait(lambda: server.readiness["answers_in_flight"] == 0, 1)
     # vLLM refreshes its gauge with its next step: one short answer makes it take one.
     ask(server, BASE, max_tokens=1)

@@ -24,7 +24,7 @@ def test_logs_hold_no_prompt_and_no_answer(server: ServerProcess) -> None:
     """One line per request, without its content; nor is it in an engine's message."""
     ask(server, "acme")
     text = server.log.read_text()
-    assert '"event": "request"' in text
+    assert '"event":"request"' in text
     for content in (QUESTION, *ANSWERS.values()):
         assert content not in text
 

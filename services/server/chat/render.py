@@ -1,6 +1,7 @@
-"""Text to tokens: the base model's chat template and tokenizer, off the event loop."""
+"""Text to tokens: the base model's chat template and tokenizer; long texts off the event loop."""
 
 import asyncio
+import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -11,21 +12,25 @@ from services.server.chat.conversation import chars_of, conversation_of
 from services.server.chat.hermes import without_tools
 from services.server.chat.schema import Message
 from services.server.chat.templates import variables_of
-from services.server.engine.protocol import Engine
+from services.server.engine.protocol import Engine, Tokenizer
 from services.server.errors import BadRequest
 
 T = TypeVar("T")
+_SHORT_CHARS = 2048  # about a millisecond's work; handing it to a thread and taking it back costs as much
 
 
 class Renderer:
-    """Renders and tokenizes in one worker thread: a Hugging Face tokenizer is for one thread at a time.
+    """Renders and tokenizes short texts at once, and long ones in a worker thread.
+
+    Each has a tokenizer of its own, for a Hugging Face tokenizer is for one thread at a time.
 
     Args:
         engine: its tokenizer is the base model's, never an adapter's.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._tokenizer = engine.tokenizer
+        self._at_once = engine.tokenizer
+        self._in_thread = copy.deepcopy(engine.tokenizer)
         self._variables = variables_of(engine.tokenizer.chat_template)
         self._max_model_len = engine.max_model_len
         self._vocabulary = engine.vocabulary
@@ -51,13 +56,14 @@ class Renderer:
             BadRequest: a message the template cannot take, or a prompt over the context.
         """
         conversation = conversation_of(messages)
-        self._fit_text(chars_of(conversation), "messages")
+        chars = chars_of(conversation)
+        self._fit_text(chars, "messages")
         if "tools" in self._variables:
             options = {**options, "tools": tools or None}
         else:
             conversation = without_tools(conversation, tools)
         try:
-            tokens = await self._run(lambda: self._render(conversation, options))
+            tokens = await self._run(chars, lambda tokenizer: _render(tokenizer, conversation, options))
         except TemplateError as error:
             raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
         return self._fit(tokens, "messages")
@@ -77,22 +83,18 @@ class Renderer:
                 )
             return self._fit(prompt, "prompt")
         self._fit_text(len(prompt), "prompt")
-        tokens = await self._run(lambda: self._tokenizer.encode(prompt))
+        tokens = await self._run(len(prompt), lambda tokenizer: tokenizer.encode(prompt))
         if not tokens:
             raise BadRequest("Invalid 'prompt': it holds no token.", param="prompt", code="invalid_value")
         return self._fit(tokens, "prompt")
 
     async def decode(self, tokens: list[int]) -> str:
         """The text of token ids, special tokens included."""
-        return await self._run(lambda: self._tokenizer.decode(tokens, skip_special_tokens=False))
+        return await self._run(len(tokens), lambda tokenizer: tokenizer.decode(tokens, skip_special_tokens=False))
 
     def close(self) -> None:
         """End the worker thread."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _render(self, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
-        text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, **options)
-        return self._tokenizer.encode(text, add_special_tokens=False)  # the template wrote them
 
     def _fit_text(self, chars: int, param: str) -> None:
         """Refuse what cannot fit before the one thread spends seconds on it."""
@@ -113,5 +115,12 @@ class Renderer:
             )
         return tokens
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _run(self, length: int, work: Callable[[Tokenizer], T]) -> T:
+        if length <= _SHORT_CHARS:
+            return work(self._at_once)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._in_thread)
+
+
+def _render(tokenizer: Tokenizer, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
+    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, **options)
+    return tokenizer.encode(text, add_special_tokens=False)  # the template wrote them

@@ -30,7 +30,11 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Tally:
-    """Counts tokens and finish reasons while deltas pass."""
+    """Counts tokens and finish reasons while deltas pass.
+
+    Attributes:
+        ended: answers that have their finish reason.
+    """
 
     def __init__(self, prompt_tokens: int = 0) -> None:
         self.prompt_tokens = prompt_tokens
@@ -38,14 +42,16 @@ class Tally:
         self.cached_tokens = 0
         self.reasoning_tokens = 0
         self.finish_reasons: Counter[str] = Counter()
+        self.ended = 0
 
     def add(self, delta: Delta) -> None:
         """Count one delta."""
         self.completion_tokens += delta.tokens
-        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
         self.reasoning_tokens += delta.reasoning_tokens
+        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
         if delta.finish_reason is not None:
             self.finish_reasons[delta.finish_reason] += 1
+            self.ended += 1
 
     def usage(self) -> Usage:
         """The counts in OpenAI's shape."""

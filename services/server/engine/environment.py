@@ -12,6 +12,7 @@ def prepare_environment(settings: EngineSettings) -> None:
         DO_NOT_TRACK="1",
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
+        TOKENIZERS_PARALLELISM="false",  # texts come one by one
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads, which a fork would tear apart
         VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),
         VLLM_CPU_OMP_THREADS_BIND=settings.cpu_threads_bind,

@@ -136,12 +136,12 @@ class Form:
         where = "response_format" if self.constraint.json is not None else "tools"
         return RequestRefused(f"Invalid schema in '{where}': {reason}.", param=where)
 
-    def read(self, delta: Delta, token_ids: list[int]) -> Delta:
+    def read(self, delta: Delta) -> Delta:
         """The delta with its text told apart into answer, reasoning and calls."""
         reading = self._readings.get(delta.index)
         if reading is None:
             reading = self._readings[delta.index] = Reading(self._make(self._request), self._request, self._prompt)
-        return reading.read(delta, token_ids)
+        return reading.read(delta)
 
 
 class Reading:
@@ -156,8 +156,9 @@ class Reading:
         self._named = not isinstance(request.tool_choice, str | None)
         parser.set_prompt_token_ids(prompt)
 
-    def read(self, delta: Delta, token_ids: list[int]) -> Delta:
+    def read(self, delta: Delta) -> Delta:
         """See ``Form.read``."""
+        token_ids = list(delta.token_ids)
         self._token_ids += token_ids
         finished = delta.finish_reason is not None
         message = self._parser.parse_delta(

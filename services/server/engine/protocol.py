@@ -120,7 +120,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True):
     arguments: str = ""
 
 
-class Delta(msgspec.Struct, frozen=True):
+class Delta(msgspec.Struct, frozen=True, gc=False):
     """What one answer gained since the last delta.
 
     Attributes:
@@ -134,6 +134,7 @@ class Delta(msgspec.Struct, frozen=True):
         positions: one per token, where log-probabilities were asked for.
         cached_tokens: tokens of the prompt found in the prefix cache.
         prompt_positions: the prompt's own log-probabilities, once, where asked for.
+        token_ids: the tokens that were generated, for whoever parses them.
     """
 
     index: int
@@ -146,6 +147,7 @@ class Delta(msgspec.Struct, frozen=True):
     positions: list[Position] | None = None
     cached_tokens: int = 0
     prompt_positions: list[Position] | None = None
+    token_ids: Sequence[int] = ()
 
 
 class Tokenizer(Protocol):
@@ -160,7 +162,7 @@ class Tokenizer(Protocol):
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         """Render messages; with ``tokenize=False`` the text."""
 
-    def encode(self, text: str, **options: Any) -> list[int]:
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of ``text``."""
 
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:

@@ -1,7 +1,6 @@
-"""vLLM's AsyncLLM in this process (its core runs in a process of its own). With ``parsing.py`` the only module that imports vLLM."""
+"""vLLM in this process (its core runs in a process of its own). Only ``pushed.py`` and ``parsing.py`` import vLLM besides."""
 
 import asyncio
-import copy
 import itertools
 import multiprocessing
 import re
@@ -14,11 +13,9 @@ import msgspec
 from prometheus_client import generate_latest
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMClientError
-from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
-from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from services.server.engine.parsing import Form, Parsers
@@ -31,26 +28,25 @@ from services.server.engine.protocol import (
     RequestRefused,
     Sampling,
     Tokenizer,
-    TokenLogprob,
 )
+from services.server.engine.pushed import PushingLLM
+from services.server.engine.tokenizer import FastTokenizer
 from services.server.settings import EngineSettings
 
 ENGINE_EXIT_SECONDS = 10.0
 _ABANDON_SECONDS = 0.2
 _GAVE_UP = frozenset({"abort", "error"})  # finish reasons that are none of a client's
 _WORKER_SAID = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
-LOWEST_LOGPROB = -9999.0  # JSON has no -Infinity; OpenAI's answers use this number
 
 
 class VllmEngine:
-    """The engine protocol on AsyncLLM."""
+    """The engine protocol on ``PushingLLM``."""
 
-    def __init__(self, llm: Any, parsers: Parsers) -> None:
+    def __init__(self, llm: Any, parsers: Parsers, tokenizer: Tokenizer) -> None:
         self._llm = llm
+        self.tokenizer = tokenizer
         self._parsers = parsers
         self._scores = itertools.count(1)
-        # vLLM's detokenizer uses its own on the event loop; a fast tokenizer must not be used from two threads.
-        self.tokenizer: Tokenizer = copy.deepcopy(llm.get_tokenizer())
         self.max_model_len: int = llm.model_config.max_model_len
         self.vocabulary: int = llm.model_config.get_vocab_size()
         self.longest_token: int = max(map(len, llm.get_tokenizer().get_vocab()))
@@ -91,7 +87,8 @@ class VllmEngine:
             },
             enable_log_requests=False,
         )
-        starting = asyncio.create_task(asyncio.to_thread(AsyncLLM.from_engine_args, arguments))
+        tokenizer = await asyncio.to_thread(FastTokenizer, model)
+        starting = asyncio.create_task(asyncio.to_thread(PushingLLM.begin_with, arguments))
         try:
             llm = await asyncio.shield(starting)
         except asyncio.CancelledError:
@@ -109,7 +106,7 @@ class VllmEngine:
         except EngineError:
             await asyncio.to_thread(llm.shutdown, ENGINE_EXIT_SECONDS)
             raise
-        return cls(llm, parsers)
+        return cls(llm, parsers, tokenizer)
 
     async def generate(
         self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
@@ -121,35 +118,36 @@ class VllmEngine:
         with _translated(form):
             parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
             options = form.engine_options if form is not None else {}
-            outputs = self._llm.generate(
-                tokens_input(prompt), parameters, request_id, lora_request=_lora(adapter), **options
-            )
-            async with aclosing(outputs):  # closing it is what aborts the work in the engine
-                async for output in outputs:
-                    deltas = [self._delta(output, answer) for answer in output.outputs]
+            inbox = await self._llm.begin(request_id, prompt, parameters, _lora(adapter), **options)
+            try:
+                while not inbox.ended:
+                    deltas: list[Delta] = await inbox.take()
+                    for delta in deltas:
+                        if delta.finish_reason in _GAVE_UP:
+                            raise EngineError("the engine gave up on this request")
                     if form is not None:
-                        deltas = [
-                            form.read(delta, list(answer.token_ids))
-                            for delta, answer in zip(deltas, output.outputs, strict=True)
-                        ]
+                        deltas = [form.read(delta) for delta in deltas]
                     if copies > 1:
                         deltas = [
                             msgspec.structs.replace(delta, index=index) for index in range(copies) for delta in deltas
                         ]
                     yield deltas
+            finally:
+                if not inbox.ended:
+                    await self._llm.abort(inbox.request_id, internal=True)
 
     async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
         """See ``Engine.score``."""
-        parameters = _parameters(Sampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, ignore_eos=True), None, n=1)
-        places: list[Any] = []
-        with _translated():
-            request_id = f"score-{next(self._scores)}"
-            outputs = self._llm.generate(tokens_input(token_ids), parameters, request_id, lora_request=_lora(adapter))
-            async for output in outputs:
-                places = output.prompt_logprobs or places
-        if len(places) != len(token_ids):
-            raise EngineError(f"the engine scored {len(places)} of {len(token_ids)} tokens")
-        return [place[token].logprob for place, token in zip(places[1:], token_ids[1:], strict=True)]
+        sampling = Sampling(max_tokens=1, temperature=0.0, prompt_logprobs=0, ignore_eos=True)
+        positions: list[Position] = []
+        async with aclosing(self.generate(f"score-{next(self._scores)}", token_ids, sampling, adapter)) as batches:
+            async for deltas in batches:
+                for delta in deltas:
+                    positions = delta.prompt_positions or positions
+        logprobs = [position.chosen.logprob for position in positions[1:]]
+        if len(positions) != len(token_ids) or None in logprobs:
+            raise EngineError(f"the engine scored {len(positions)} of {len(token_ids)} tokens")
+        return logprobs  # type: ignore[return-value]  # none is None
 
     async def load(self, adapter: EngineAdapter) -> None:
         """See ``Engine.load``."""
@@ -166,24 +164,6 @@ class VllmEngine:
         """See ``Engine.unload``."""
         with _translated():
             await self._llm.remove_lora(adapter.engine_id)
-
-    def _delta(self, output: Any, answer: Any) -> Delta:
-        if answer.finish_reason in _GAVE_UP:
-            raise EngineError("the engine gave up on this request")
-        return Delta(
-            index=answer.index,
-            text=answer.text,
-            tokens=len(answer.token_ids),
-            finish_reason=answer.finish_reason,
-            positions=_positions(answer.token_ids, answer.logprobs) if answer.logprobs is not None else None,
-            cached_tokens=output.num_cached_tokens or 0,
-            prompt_positions=self._prompt_positions(output) if output.prompt_logprobs else None,
-        )
-
-    def _prompt_positions(self, output: Any) -> list[Position]:
-        first, *rest = output.prompt_token_ids
-        opening = TokenLogprob(token=self._llm.get_tokenizer().decode([first]), logprob=None)
-        return [Position(chosen=opening, top=[]), *_positions(rest, output.prompt_logprobs[1:])]
 
     def failure(self) -> str | None:
         """See ``Engine.failure``."""
@@ -218,8 +198,10 @@ def _translated(form: Form | None = None) -> Iterator[None]:
         raise (RequestRefused(str(error)) if form is None else form.refusal(error)) from error
     except EngineDeadError as error:
         raise EngineDead("the engine died") from error
-    except EngineGenerateError as error:
-        raise EngineError(f"the engine failed on this request: {type(error.__cause__).__name__}") from error
+    except EngineError:
+        raise
+    except Exception as error:
+        raise EngineError(f"the engine failed on this request: {type(error).__name__}") from error
 
 
 def _worker_reason(error: Exception) -> str:
@@ -256,16 +238,3 @@ def _parameters(sampling: Sampling, form: Form | None, *, n: int) -> Any:
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,
     )
-
-
-def _positions(token_ids: Any, places: Any) -> list[Position]:
-    return [_position(token, place) for token, place in zip(token_ids, places, strict=True)]
-
-
-def _position(token_id: int, place: Any) -> Position:
-    ranked = sorted(place.values(), key=lambda logprob: logprob.rank)
-    return Position(chosen=_token(place[token_id]), top=[_token(logprob) for logprob in ranked])
-
-
-def _token(logprob: Any) -> TokenLogprob:
-    return TokenLogprob(token=logprob.decoded_token or "", logprob=max(logprob.logprob, LOWEST_LOGPROB))

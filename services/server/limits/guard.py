@@ -6,7 +6,7 @@ from services.server.auth import Connection
 from services.server.services import Services
 
 
-def within_limits(connection: Connection, _: BaseRouteHandler) -> None:
+async def within_limits(connection: Connection, _: BaseRouteHandler) -> None:
     """Guard of generating routes, after the key's and ``tell_allowance``: count the request, or answer 429.
 
     A key with limits is told these; without one on its requests it is told the server's, as everyone.

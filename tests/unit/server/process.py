@@ -27,8 +27,8 @@ def free_port() -> int:
 class Process:
     """``serve`` as a task, and a client for it; ready inside ``async with``."""
 
-    def __init__(self, root: Path, **changes: Any) -> None:
-        self.engine = FakeEngine()
+    def __init__(self, root: Path, engine: FakeEngine | None = None, **changes: Any) -> None:
+        self.engine = engine or FakeEngine()
         port = free_port()
         self.plan = plan(root, self.engine, port=port, **changes)
         self.url = f"http://127.0.0.1:{port}"
@@ -55,6 +55,6 @@ class Process:
                     pass
                 await asyncio.sleep(0.02)
 
-    async def stream(self, **fields: Any) -> str:
-        chunks = await self.client.chat.completions.create(model=BASE, messages=MESSAGES, stream=True, **fields)
+    async def stream(self, messages: Any = MESSAGES, **fields: Any) -> str:
+        chunks = await self.client.chat.completions.create(model=BASE, messages=messages, stream=True, **fields)
         return "".join([chunk.choices[0].delta.content or "" async for chunk in chunks if chunk.choices])

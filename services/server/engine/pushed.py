@@ -1,0 +1,188 @@
+"""vLLM's AsyncLLM with answers that are pushed: each engine step puts what a request gained into its inbox, which wakes its reader.
+
+AsyncLLM's own way makes two objects of an output, passes them through an event and two generators, and keeps statistics of each
+token; here a step costs a request one small object and one wake-up, however many steps came since it was read. What happens to a
+request before (its checks) and to its tokens after (detokenizing, stops, log-probabilities) stays vLLM's.
+"""
+
+import asyncio
+from copy import copy
+from typing import Any, Self
+
+from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
+from vllm.sampling_params import SamplingParams
+from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError
+from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
+from vllm.v1.engine.parallel_sampling import ParentRequest
+
+from services.server.engine.positions import positions_of, prompt_positions_of
+from services.server.engine.protocol import Delta
+
+
+class Inbox:
+    """What one request gained and nobody read yet, bounded by the request's ``max_tokens``.
+
+    Args:
+        request_id: the engine's own name of the request.
+        answers: ``n``; the request has ended when each has a finish reason.
+    """
+
+    def __init__(self, request_id: str, answers: int) -> None:
+        self.request_id = request_id
+        self._running = answers
+        self._deltas: list[Delta] = []
+        self._error: Exception | None = None
+        self._reader: asyncio.Future[None] | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the engine is through with the request, and everything was taken."""
+        return self._running == 0 and not self._deltas
+
+    def add(self, delta: Delta) -> None:
+        """Take in what an answer gained."""
+        self._deltas.append(delta)
+        if delta.finish_reason is not None:
+            self._running -= 1
+        self._wake()
+
+    def put(self, error: Any) -> None:
+        """Take in what vLLM tells a request besides: that the engine died, or that it was aborted, which nobody waits for."""
+        if isinstance(error, Exception):
+            self._error = error
+            self._wake()
+
+    async def take(self) -> list[Delta]:
+        """Everything gained since; waits for the first of it.
+
+        Raises:
+            Exception: why the engine ended, once what came before is taken.
+        """
+        if not self._deltas and self._error is None:
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        if not self._deltas and self._error is not None:
+            raise self._error
+        deltas, self._deltas = self._deltas, []
+        return deltas
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+
+class StepProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM's types are not followed
+    """Turns each output of an engine step into one delta in its request's inbox. It keeps no statistics of iterations."""
+
+    def process_outputs(self, engine_core_outputs: list[EngineCoreOutput], *_: Any, **__: Any) -> OutputProcessorOutput:
+        """See ``OutputProcessor.process_outputs``."""
+        aborted = []
+        for output in engine_core_outputs:
+            state = self.request_states.get(output.request_id)
+            if state is None:
+                continue  # aborted before
+            if state.is_prefilling:
+                state.is_prefilling = False
+                if output.prefill_stats is not None:
+                    state.num_cached_tokens = output.prefill_stats.num_cached_tokens
+            inbox: Any = state.queue
+            delta = self._delta(state, output)
+            if delta.finish_reason is not None:
+                if state.parent_req is not None:
+                    state.parent_req.child_requests.discard(state.request_id)
+                self._finish_request(state)
+                self.lora_states.request_finished(state.request_id, state.lora_name)
+                if not output.finished:  # a stop string, which only the text shows
+                    aborted.append(output.request_id)
+            inbox.add(delta)
+        return OutputProcessorOutput(request_outputs=[], reqs_to_abort=aborted)
+
+    def _delta(self, state: RequestState, output: EngineCoreOutput) -> Delta:
+        detokenizer: Any = state.detokenizer  # None only for what generates no text
+        logprobs: Any = state.logprobs_processor
+        reason = output.finish_reason
+        before = detokenizer.num_output_tokens()
+        if detokenizer.update(output.new_token_ids, reason == FinishReason.STOP):
+            reason = FinishReason.STOP
+            self._trim_surplus_tokens(state, output, before)
+        tokens = output.new_token_ids
+        positions = prompt_positions = None
+        if logprobs.num_logprobs is not None or logprobs.num_prompt_logprobs is not None:
+            logprobs.update_from_output(output)
+            if logprobs.logprobs is not None:
+                positions = positions_of(tokens, logprobs.logprobs[-len(tokens) :] if tokens else [])
+            if scored := logprobs.pop_prompt_logprobs():
+                prompt_positions = prompt_positions_of(self.tokenizer, state.prompt_token_ids, scored)
+        return Delta(
+            index=state.request_index,
+            text=detokenizer.get_next_output_text(reason is not None, delta=True),
+            tokens=len(tokens),
+            finish_reason=None if reason is None else str(reason),
+            positions=positions,
+            cached_tokens=state.num_cached_tokens,
+            prompt_positions=prompt_positions,
+            token_ids=tokens,
+        )
+
+
+class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
+    """AsyncLLM with a way to generate that pushes."""
+
+    @classmethod
+    def begin_with(cls, arguments: Any) -> Self:
+        """Start the engine; blocks for tens of seconds."""
+        llm: Self = cls.from_engine_args(arguments)
+        # In place before the first request, which starts what calls it.
+        llm.output_processor = StepProcessor(llm.renderer.tokenizer, log_stats=False)
+        return llm
+
+    async def begin(
+        self,
+        request_id: str,
+        prompt: list[int],
+        parameters: SamplingParams,
+        lora_request: LoRARequest | None,
+        *,
+        reasoning_ended: bool | None = None,
+        reasoning_parser_kwargs: dict[str, Any] | None = None,
+    ) -> Inbox:
+        """Have the engine answer a prompt. Who leaves before the inbox has ended aborts the request by the inbox's name.
+
+        Raises:
+            VLLMClientError: the parameters do not fit the model.
+            EngineDeadError: the engine died.
+        """
+        if self.errored:
+            raise EngineDeadError
+        request = self.input_processor.process_inputs(
+            request_id,
+            tokens_input(prompt),
+            parameters,
+            supported_tasks=await self.get_supported_tasks(),
+            lora_request=lora_request,
+        )
+        request.reasoning_ended = reasoning_ended
+        request.reasoning_parser_kwargs = reasoning_parser_kwargs
+        self.input_processor.assign_request_id(request)
+        self._run_output_handler()
+        inbox = Inbox(request.request_id, parameters.n)
+        queue: Any = inbox  # as far as vLLM uses it
+        children = [request]
+        if parameters.n == 1:
+            self.output_processor.add_request(request, None, None, 0, queue)
+        else:
+            parent = ParentRequest(request)
+            children = [copy(request) for _ in range(parameters.n)]
+            for index, child in enumerate(children):
+                child.request_id, child.sampling_params = parent.get_child_info(index)
+                self.output_processor.add_request(child, None, parent, index, queue)
+        try:
+            for child in children:
+                await self.engine_core.add_request_async(child)
+        except BaseException:
+            await self.abort(inbox.request_id, internal=True)
+            raise
+        return inbox
