@@ -51,7 +51,7 @@ AS_JSON := $(if $(JSON),--json)
 # Where compose.yaml has the server listen, whatever config/server.toml says.
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
-.PHONY: help demo test clients appliance fast lint format preflight folders build model up down logs status check-data preview \
+.PHONY: help demo test clients appliance fast crash-test lint format preflight folders build model up down logs status check-data preview \
         retrain jobs cancel judge versions promote canary rollback report lineage verify key keys rotate revoke lock clean
 
 help: ## list the commands
@@ -79,6 +79,9 @@ appliance: .venv/.ready ## the appliance in containers on a real Docker engine (
 
 fast: .venv/.ready ## the tests that take less than a minute
 	.venv/bin/python -m pytest
+
+crash-test: .venv/.ready ## some thousands of kills and power cuts of the registry, twenty times what `make fast` does
+	.venv/bin/python -m pytest tests/crash --hypothesis-profile=long
 
 lint: .venv/.ready ## formatting, lint and types
 	.venv/bin/ruff format --check .

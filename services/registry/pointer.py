@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from services.common.durable import replace_file
+from services.common.durable import replace_file, sync_folder
 from services.registry.errors import RegistryError
 from services.registry.files import read_regular
 from services.registry.history import How, Move, append_move, now
@@ -129,6 +129,7 @@ def move_pointer(registry: Registry, adapter: str, pointer: Pointer, move: Move)
     """
     file = registry.pointer_file(adapter)
     try:
+        sync_folder(file.parent)  # a publish that was killed may have left the version's name unsynced
         replace_file(file, encode_pointer(pointer))
         append_move(registry, adapter, move)
     except OSError as error:

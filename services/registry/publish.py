@@ -45,6 +45,9 @@ def staging(registry: Registry, adapter: str) -> Iterator[Path]:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         parent.chmod(PUBLIC_FOLDER)
+        sync_folder(
+            registry.root
+        )  # the first publish makes the folder, and a kill may have come before its name was synced
         remove_leftovers(registry, adapter)
         folder = parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
         folder.mkdir(mode=0o700)

@@ -39,10 +39,13 @@ def write_adapter(folder: Path, *, rank: int = 2, width: int = 4, fill: float = 
         "base_model_name_or_path": "tiny-base",
     }
     (folder / ADAPTER_CONFIG).write_text(json.dumps(settings | config), encoding="utf-8")
+    (folder / ADAPTER_WEIGHTS).write_bytes(weights(rank=rank, width=width, fill=fill))
+
+
+def weights(*, rank: int = 2, width: int = 4, fill: float = 0.5) -> bytes:
+    """The adapter_model.safetensors that ``write_adapter`` writes."""
     stem = "base_model.model.model.layers.0.self_attn.q_proj"
-    (folder / ADAPTER_WEIGHTS).write_bytes(
-        safetensors({f"{stem}.lora_A.weight": (rank, width), f"{stem}.lora_B.weight": (width, rank)}, fill=fill)
-    )
+    return safetensors({f"{stem}.lora_A.weight": (rank, width), f"{stem}.lora_B.weight": (width, rank)}, fill=fill)
 
 
 def safetensors(shapes: dict[str, tuple[int, ...]], *, fill: float = 0.5, dtype: str = "F32") -> bytes:
