@@ -40,7 +40,7 @@ def served(data: Path) -> Iterator[Served]:
     """
     keys = KeyFile(DataPaths(data).keys / "keys.json")
     key = keys.add("app", [ALL_MODELS], None, roles=["inference", "fine-tuning"])
-    narrow_key = keys.add("narrow", [ADAPTER], None)
+    narrow_key = keys.add("narrow", [ADAPTER], None, roles=["inference", "fine-tuning"])
     server = ServerProcess(data, "engine.max_num_seqs=8", "limits.max_waiting=4", "responses.keep_days=1")
     try:
         server.wait_ready()
