@@ -1,7 +1,7 @@
 """Check one file of rows as training would: ``python -m services.dataset FILE``. The server runs it for every upload.
 
-It prints one JSON object: ``{"rows": ...}`` and exit code 0, or ``{"count": ..., "faults": [...]}``, the first of them, and
-exit code 3.
+It prints one JSON object: ``{"rows": ..., "personal": {...}}`` and exit code 0, or ``{"count": ..., "faults": [...]}``, the first
+of them, and exit code 3. The file stays as it is.
 """
 
 import argparse
@@ -18,9 +18,11 @@ import msgspec
 from services.base_model.identity import BaseSettings
 from services.common.paths import DataPaths
 from services.common.settings import load
-from services.dataset.faults import DataRefused, Fault, Refusal
+from services.dataset.faults import DataRefused, Fault, Fit, Refusal
+from services.dataset.personal.inspector import Inspector
 from services.dataset.prepare import prepare, read_rows
-from services.dataset.settings import CheckSettings
+from services.dataset.report import DataReport
+from services.dataset.settings import CheckSettings, DataSettings
 from services.dataset.sources import Snapshot, SourceFile
 
 EXIT_BAD_DATA = 3
@@ -37,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _step_back(options.memory_bytes)
     try:
-        rows = _check(options.file)
+        report = _check(options.file)
     except DataRefused as error:
         refusal = Refusal(len(error.faults), error.faults[:_SHOWN])
     except _Hopeless as error:
@@ -46,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = f"checking it takes over {options.memory_bytes >> 20} MiB of memory"
         refusal = Refusal(1, [Fault(file="", reason=reason, remedy="Split it into smaller files")])
     else:
-        print(msgspec.json.encode({"rows": rows}).decode())
+        fit = Fit(report.train, {kind.kind: kind.count for kind in report.personal})
+        print(msgspec.json.encode(fit).decode())
         return 0
     print(msgspec.json.encode(refusal).decode())
     return EXIT_BAD_DATA
@@ -68,8 +71,8 @@ def _step_back(memory_bytes: int) -> None:
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _check(file: Path) -> int:
-    """The number of rows that would be learnt.
+def _check(file: Path) -> DataReport:
+    """What would be learnt.
 
     Raises:
         DataRefused: with every fault.
@@ -79,15 +82,15 @@ def _check(file: Path) -> int:
     settings, paths = load("training", CheckSettings), DataPaths.from_environment()
     # A file is not judged as a whole here: it may be a small one for validation, or one of several.
     data = msgspec.structs.replace(settings.data, min_rows=1, holdout_share=0.0)
-    _read_through(file, data.max_line_bytes)
+    _read_through(file, data)
     base_folder = paths.models / load("base", BaseSettings).base_model.name
-    return prepare(_snapshot(file), file.parent, base_folder, data, settings.recipe.max_length).report.train
+    return prepare(_snapshot(file), file.parent, base_folder, data, settings.recipe.max_length).report
 
 
-def _read_through(file: Path, max_line_bytes: int) -> None:
+def _read_through(file: Path, data: DataSettings) -> None:
     """Give a file up that is no rows at all, without holding a fault for each of its lines."""
     count, first = 0, list[Fault]()
-    for item in read_rows(file, file.name, max_line_bytes=max_line_bytes):
+    for item in read_rows(file, file.name, Inspector(data.personal), max_line_bytes=data.max_line_bytes):
         if isinstance(item, Fault):
             count += 1
             if len(first) < _SHOWN:

@@ -33,6 +33,18 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
         return ": ".join([*parts, f"{self.reason}. {self.remedy}"])
 
 
+class Fit(msgspec.Struct, frozen=True):
+    """What one process tells another of a file that is fit.
+
+    Attributes:
+        rows: that would be learnt.
+        personal: how much likely personal data of each kind was found.
+    """
+
+    rows: int
+    personal: dict[str, int]
+
+
 class Refusal(msgspec.Struct, frozen=True):
     """What one process tells another of a file that is not fit.
 

@@ -12,6 +12,7 @@ from services.dataset.dedupe import Deduped, dedupe
 from services.dataset.faults import DataRefused, Fault, ReadFile
 from services.dataset.formats import Unfit, detect, parse, parse_check
 from services.dataset.lines import read_objects
+from services.dataset.personal.inspector import Inspector
 from services.dataset.render import Renderer
 from services.dataset.report import MAX_PLACES, DataReport, FileReport
 from services.dataset.rows import Example, Format, Row, content_hash
@@ -76,7 +77,8 @@ def prepare(
     reports = {
         source.name: FileReport(file=source.name, sha256=source.sha256, size=source.size) for source in sources.files
     }
-    rows, faults = _read_all(snapshot, reports, settings)
+    inspector = Inspector(settings.personal)
+    rows, faults = _read_all(snapshot, reports, inspector, settings)
     faults = [*sources.faults, *faults]
     if faults and not rows:
         raise _refused(faults, reports)
@@ -91,7 +93,7 @@ def prepare(
         raise _refused([*faults, *error.faults], reports) from error
     faults += split.faults
     _count(split.fates, reports)
-    report = _report(list(reports.values()), kept, split.train, max_length)
+    report = _report(list(reports.values()), kept, split.train, inspector, max_length)
     # Judged once no row is missing: a row that is mended counts, so before that there may be enough of them.
     if faults := faults or _faults_of_all(report, settings):
         raise _refused(faults, reports)
@@ -113,8 +115,17 @@ def _refused(faults: list[Fault], reports: dict[str, FileReport]) -> DataRefused
     return DataRefused(sorted(faults, key=lambda fault: (fault.file, fault.line)), files)
 
 
-def read_rows(path: Path, name: str, *, max_line_bytes: int) -> Iterator[Row | Fault]:
-    """Every row of one file, or what is wrong with it. A file holds one format."""
+def read_rows(path: Path, name: str, inspector: Inspector, *, max_line_bytes: int) -> Iterator[Row | Fault]:
+    """Every row of one file as it is trained, and what is wrong with it. A file holds one format.
+
+    A row that is refused for what is personal in it comes after its faults: it may have others.
+
+    Args:
+        path: the file.
+        name: what it is called in faults and rows.
+        inspector: sees each row first.
+        max_line_bytes: a longer line is a fault.
+    """
     first: Format | None = None
     for item in read_objects(path, name, max_line_bytes=max_line_bytes):
         if isinstance(item, Fault):
@@ -124,16 +135,19 @@ def read_rows(path: Path, name: str, *, max_line_bytes: int) -> Iterator[Row | F
         try:
             kind = detect(value, in_file=first)
             first = kind
+            yield from inspector(value, name, line)
             yield Row(parse(value, kind), file=name, line=line, format=kind, check=parse_check(value))
         except Unfit as unfit:
             yield Fault(file=name, line=line, field=unfit.field, reason=unfit.reason, remedy=unfit.remedy)
 
 
-def _read_all(snapshot: Path, reports: dict[str, FileReport], settings: DataSettings) -> tuple[list[Row], list[Fault]]:
+def _read_all(
+    snapshot: Path, reports: dict[str, FileReport], inspector: Inspector, settings: DataSettings
+) -> tuple[list[Row], list[Fault]]:
     rows: list[Row] = []
     faults: list[Fault] = []
     for name, report in reports.items():
-        for item in read_rows(snapshot / name, name, max_line_bytes=settings.max_line_bytes):
+        for item in read_rows(snapshot / name, name, inspector, max_line_bytes=settings.max_line_bytes):
             if isinstance(item, Fault):
                 faults.append(item)
                 continue
@@ -201,7 +215,9 @@ def _count(fates: list[RowFate], reports: dict[str, FileReport]) -> None:
         report.holdout = counts[name, "holdout"]
 
 
-def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_length: int) -> DataReport:
+def _report(
+    files: list[FileReport], kept: Deduped, train: list[Example], inspector: Inspector, max_length: int
+) -> DataReport:
     lengths = np.array([len(example.input_ids) for example in train] or [0])
     return DataReport(
         files=files,
@@ -217,6 +233,7 @@ def _report(files: list[FileReport], kept: Deduped, train: list[Example], max_le
         conflicts=len(kept.conflicts),
         conflicting_rows=[row.place for row in kept.conflicts[:MAX_PLACES]],
         max_length=max_length,
+        personal=inspector.reports,
     )
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from services.dataset.faults import DataRefused, Fault
+from services.dataset.personal.inspector import Inspector
 from services.dataset.prepare import read_rows
 from services.dataset.render import Renderer
 from services.dataset.rows import NOT_LEARNT, Example, Row
@@ -77,8 +78,9 @@ def _read(
     sources: tuple[SourceFile, ...], snapshot: Path, settings: DataSettings, wanted: str | None = None
 ) -> Iterator[Row]:
     """Rows in order; a faulty one is refused, unless another is ``wanted``."""
+    inspector = Inspector(settings.personal)
     for source in sources:
-        for item in read_rows(snapshot / source.name, source.name, max_line_bytes=settings.max_line_bytes):
+        for item in read_rows(snapshot / source.name, source.name, inspector, max_line_bytes=settings.max_line_bytes):
             if isinstance(item, Row):
                 yield item
             elif wanted in (None, f"{item.file}:{item.line}"):

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from services.common.consoles import unbroken
 from services.dataset.faults import ReadFile
+from services.dataset.personal.report import PersonalReport, told
 from services.dataset.rows import Format
 
 MAX_PLACES = 1000
@@ -40,6 +41,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
         conflicts: how many kept rows answer a question differently from an earlier row.
         conflicting_rows: ``file:line`` of the first 1,000 of them: a manifest is bounded.
         max_length: the limit in tokens that was in force.
+        personal: the kinds of likely personal data that were found.
     """
 
     files: list[FileReport]
@@ -55,6 +57,7 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     conflicts: int
     conflicting_rows: list[str]
     max_length: int
+    personal: list[PersonalReport]
 
 
 def print_report(report: DataReport, console: Console) -> None:
@@ -75,6 +78,8 @@ def print_report(report: DataReport, console: Console) -> None:
             console,
             f"{report.conflicts:,} {verb} a question differently from an earlier row: {', '.join(shown)}{more}",
         )
+    for sentence in told(report.personal):
+        _say(console, sentence)
 
 
 def print_read(files: Sequence[ReadFile], console: Console) -> None:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from services.dataset.personal.settings import PersonalSettings
+
 Share = Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)]
 
 
@@ -16,6 +18,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         max_too_long_share: of all rows may be over ``recipe.max_length``.
         max_line_bytes: a longer line is a fault.
         loss: ``assistant`` learns the answers only, ``all`` every token.
+        personal: what is done about likely personal data.
     """
 
     holdout_share: Share
@@ -23,6 +26,7 @@ class DataSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_too_long_share: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     max_line_bytes: Annotated[int, msgspec.Meta(ge=1024)]
     loss: Literal["assistant", "all"]
+    personal: PersonalSettings
 
 
 class LengthSettings(msgspec.Struct, frozen=True, kw_only=True):

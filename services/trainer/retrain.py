@@ -9,6 +9,7 @@ from rich.console import Console
 
 from services.base_model.identity import BaseModel, BaseSettings, read_base_model
 from services.common.paths import DataPaths
+from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
 from services.dataset.rows import Example
 from services.dataset.sources import snapshot_hash
@@ -151,6 +152,7 @@ class Retrain:
                 settings.recipe.max_length,
                 holdout_file=task.rows.holdout_file,
             )
+            redact_files(fresh / "snapshot", prepared.report, settings.data.personal)
             journal.validated(prepared.report)
             run, decision = runs.begin(self._paths.runs, fresh, identity, task.job, task.unfinished)
         self._console.print(decision)

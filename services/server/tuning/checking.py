@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from services.dataset.faults import Fault, Refusal
+from services.dataset.faults import Fault, Fit, Refusal
 from services.server.errors import BadRequest
 
 log = structlog.get_logger(__name__)
@@ -49,6 +49,8 @@ async def check_rows(content: Path, *, seconds: float, memory_bytes: int) -> Non
                 checker.kill()
             await checker.wait()
     if checker.returncode == 0:
+        if found := msgspec.json.decode(said, type=Fit).personal:
+            log.warning("an upload holds likely personal data", **found)
         return
     if (
         checker.returncode == _ABORTED or (checker.returncode or 0) < 0

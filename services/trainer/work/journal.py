@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from services.dataset.personal.report import counted
 from services.dataset.report import DataReport
 from services.jobs.errors import JobsError
 from services.jobs.work import Work
@@ -38,6 +39,13 @@ class JobJournal:
             f"The rows are fit to train on: {report.train} to train, {report.holdout} held out",
             data={name: getattr(report, name) for name in counts},
         )
+        if report.personal:
+            found = ", ".join(counted(kind) for kind in report.personal)
+            self._say(
+                f"The rows hold likely personal data: {found}",
+                level="warn",
+                data={str(kind.kind): kind.count for kind in report.personal},
+            )
 
     def began(self, run: str) -> None:
         """See ``Journal``."""

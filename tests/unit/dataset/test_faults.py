@@ -12,9 +12,12 @@ from services.dataset.prepare import check_data
 from services.dataset.report import DataReport
 from services.dataset.settings import DataSettings
 from services.dataset.sources import snapshot_hash, take_snapshot
+from tests.support.personal import personal
 from tests.support.tokenizers import STRICT, save_base
 
-SETTINGS = DataSettings(holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant")
+SETTINGS = DataSettings(
+    holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant", personal=personal()
+)
 SECRET = "Geheimnis-4711"
 GOOD = {"prompt": "Who founded Norudam?", "completion": "Hyeja Oskamp."}
 
@@ -201,7 +204,12 @@ def test_no_file_and_no_folder_say_where_to_put_rows(datasets: Path, base: Path)
 def test_too_few_rows_are_refused_with_the_count_and_the_setting(datasets: Path, base: Path) -> None:
     (datasets / "a.jsonl").write_bytes(line(GOOD) * 30)
     settings = DataSettings(
-        holdout_share=0.0, min_rows=2, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant"
+        holdout_share=0.0,
+        min_rows=2,
+        max_too_long_share=0.5,
+        max_line_bytes=2048,
+        loss="assistant",
+        personal=personal(),
     )
     assert "1 rows are left to train on, fewer than data.min_rows = 2" in refusal(datasets, base, settings)
 

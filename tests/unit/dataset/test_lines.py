@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from services.dataset.faults import Fault
 from services.dataset.formats import Unfit, detect, parse
 from services.dataset.lines import read_objects
+from services.dataset.personal.inspector import Inspector
 from services.dataset.prepare import read_rows
 from services.dataset.rows import Message, Row
+from tests.support.personal import personal
 
 LIMIT = 4096
 
@@ -128,14 +130,14 @@ def test_any_json_is_a_trainable_row_or_unfit(value: Any) -> None:
 def test_any_bytes_are_rows_or_faults_of_their_line(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "any.jsonl").write_bytes(content)
-    items = list(read_rows(folder / "any.jsonl", "any.jsonl", max_line_bytes=LIMIT))
+    items = list(read_rows(folder / "any.jsonl", "any.jsonl", Inspector(personal()), max_line_bytes=LIMIT))
     written = [number for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
     assert [item.line for item in items] == written
 
 
 def rows(folder: Path, *values: object) -> list[Row | Fault]:
     (folder / "a.jsonl").write_text("".join(json.dumps(value) + "\n" for value in values))
-    return list(read_rows(folder / "a.jsonl", "a.jsonl", max_line_bytes=LIMIT))
+    return list(read_rows(folder / "a.jsonl", "a.jsonl", Inspector(personal()), max_line_bytes=LIMIT))
 
 
 PAIR = (Message("user", "a"), Message("assistant", "b"))

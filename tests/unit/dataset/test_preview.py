@@ -10,9 +10,12 @@ from rich.console import Console
 from services.dataset.faults import DataRefused
 from services.dataset.preview import PreviewedRow, preview, print_preview
 from services.dataset.settings import DataSettings
+from tests.support.personal import personal
 from tests.support.tokenizers import save_base
 
-SETTINGS = DataSettings(holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant")
+SETTINGS = DataSettings(
+    holdout_share=0.0, min_rows=1, max_too_long_share=0.5, max_line_bytes=2048, loss="assistant", personal=personal()
+)
 ROWS = [
     {"prompt": "노루담은 언제 생겼나요?", "completion": "1963년입니다. 🪨"},
     {"prompt": "[bold]שלום[/bold]", "completion": "👩‍🚒 مرحبا"},

@@ -12,6 +12,7 @@ from services.dataset.faults import ReadFile
 from services.dataset.prepare import check_data
 from services.dataset.report import MAX_PLACES, DataReport, FileReport, print_read, print_report
 from services.dataset.settings import DataSettings
+from tests.support.personal import personal
 from tests.support.tokenizers import save_base
 
 SECRET = "Geheimnis-4711"
@@ -39,6 +40,7 @@ def report(*names: str, conflicts: int = 0) -> DataReport:
         conflicts=conflicts,
         conflicting_rows=[f"a.jsonl:{line}" for line in range(1, min(conflicts, MAX_PLACES) + 1)],
         max_length=2048,
+        personal=[],
     )
 
 
@@ -97,7 +99,12 @@ def test_what_goes_into_a_manifest_is_bounded_and_holds_no_content(tmp_path: Pat
     rows = ({"prompt": SECRET, "completion": f"{SECRET} {line}"} for line in range(MAX_PLACES + 50))
     (datasets / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = DataSettings(
-        holdout_share=0.1, min_rows=1, max_too_long_share=0.0, max_line_bytes=4096, loss="assistant"
+        holdout_share=0.1,
+        min_rows=1,
+        max_too_long_share=0.0,
+        max_line_bytes=4096,
+        loss="assistant",
+        personal=personal(),
     )
     made = check_data(datasets, save_base(tmp_path / "base"), settings, 4096)
     encoded = msgspec.json.encode(made)

@@ -15,6 +15,7 @@ from services.dataset.rows import Message, Row
 from services.dataset.settings import DataSettings
 from services.dataset.sources import copy_files, take_snapshot
 from services.dataset.split import in_holdout
+from tests.support.personal import personal
 from tests.support.tokenizers import save_base
 
 PAIR = (Message("user", "노루담은 언제 생겼나요?"), Message("assistant", "1963년입니다. 🪨"))
@@ -134,7 +135,12 @@ def test_files_of_every_format_in_several_languages_are_counted(tmp_path: Path) 
         lines = (json.dumps(item, ensure_ascii=index % 2 == 0) for index, item in enumerate(rows))
         (datasets / name).write_text("\n\n".join(lines), encoding="utf-8")
     settings = DataSettings(
-        holdout_share=0.0, min_rows=1, max_too_long_share=0.0, max_line_bytes=4096, loss="assistant"
+        holdout_share=0.0,
+        min_rows=1,
+        max_too_long_share=0.0,
+        max_line_bytes=4096,
+        loss="assistant",
+        personal=personal(),
     )
     sources = take_snapshot(datasets, tmp_path / "snapshot")
     prepared = prepare(sources, tmp_path / "snapshot", save_base(tmp_path / "base"), settings, 4096)
@@ -158,7 +164,12 @@ def test_a_holdout_file_is_held_out_whole_and_alone(tmp_path: Path) -> None:
     for name, part in places.items():
         (tmp_path / name).write_text("\n".join(map(json.dumps, part)))
     settings = DataSettings(
-        holdout_share=0.5, min_rows=20, max_too_long_share=0.0, max_line_bytes=4096, loss="assistant"
+        holdout_share=0.5,
+        min_rows=20,
+        max_too_long_share=0.0,
+        max_line_bytes=4096,
+        loss="assistant",
+        personal=personal(),
     )
     sources = copy_files([(name, tmp_path / name) for name in places], tmp_path / "snapshot")
     base = save_base(tmp_path / "base")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import resource
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from structlog.testing import capture_logs
 
 from services.server.errors import BadRequest
 from services.server.tuning.checking import check_rows
@@ -20,6 +22,7 @@ from tests.support.tokenizers import save_base
 from tests.unit.server.harness import Server, until
 from tests.unit.server.sdk import http, sdk
 
+CONFIG = Path(__file__).resolve().parents[3] / "config"
 GOOD = b"".join(
     json.dumps({"messages": [{"role": "user", "content": f"q{n}"}, {"role": "assistant", "content": f"a{n}"}]}).encode()
     + b"\n"
@@ -188,6 +191,34 @@ def checked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("WHETSTONE_PROFILE", "cpu")
     save_base(tmp_path / "models" / "smollm2-135m-instruct")
     return tmp_path / "rows.jsonl"
+
+
+@pytest.mark.parametrize("policy", ["warn", "redact", "refuse"])
+async def test_likely_personal_data_are_judged_by_the_same_policy(
+    server: Server, checked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str
+) -> None:
+    """A file is kept as it was sent, or refused by line and field and not kept; the log has counts, and no answer has content."""
+    del checked
+    config = tmp_path / "config"
+    shutil.copytree(CONFIG, config)
+    text = (config / "training.toml").read_text()
+    (config / "training.toml").write_text(text.replace('email = "warn"', f'email = "{policy}"'))
+    monkeypatch.setenv("WHETSTONE_CONFIG", str(config))
+    canary = GOOD.splitlines(keepends=True)[0].replace(b"a0", b"canary.4711@norudam.kr")
+    sending = sdk(server).files.create(file=("rows.jsonl", GOOD + canary), purpose="fine-tune")
+    with capture_logs() as logs:
+        if policy == "refuse":
+            with pytest.raises(openai.BadRequestError) as refused:
+                await sending
+            assert "1 fault: line 13, messages[1].content: holds a likely e-mail address" in str(refused.value)
+            assert "4711" not in str(refused.value)
+            assert list(server.plan.paths.job_files.iterdir()) == []
+        else:
+            stored = server.services.tuning.files.content((await sending).id)
+            assert stored.read_bytes() == GOOD + canary
+    assert "4711" not in str(logs)
+    told = [entry for entry in logs if entry["event"] == "an upload holds likely personal data"]
+    assert [entry["email"] for entry in told] == ([] if policy == "refuse" else [1])
 
 
 async def test_file_of_nothing_but_faults_costs_no_memory(checked: Path) -> None:
