@@ -30,19 +30,55 @@ def test_cross_entropy_leaves_the_gradient_where_the_logits_were(vocabulary: int
     assert right.tolist() == ((logits.argmax(1) == targets) & (targets >= 0)).float().tolist()
 
 
-@pytest.mark.parametrize("shape", [(3, 5), (1, 700, 48)])
-def test_swiglu(shape: tuple[int, ...]) -> None:
-    """Output and both gradients."""
-    from services.trainer.training.packed.kernels import SwiGLU  # noqa: PLC0415 - imports Triton
+@pytest.mark.parametrize(("rows", "inner"), [(3, 5), (700, 48), (2, 2100)])
+def test_swiglu(rows: int, inner: int) -> None:
+    """Output and both gradients, into tensors with room beside them."""
+    from services.trainer.training.packed.kernels import swiglu, swiglu_backward  # noqa: PLC0415 - imports Triton
 
     torch.manual_seed(0)
-    gate, up = (torch.randn(shape, device=device(), requires_grad=True) for _ in range(2))
-    expected, found = torch.nn.functional.silu(gate) * up, SwiGLU.apply(gate, up)
-    torch.testing.assert_close(found, expected)
+    both = torch.randn(rows, 2 * inner, device=device(), requires_grad=True)
+    gate, up = both.chunk(2, dim=1)
+    expected = torch.nn.functional.silu(gate) * up
     grad = torch.randn_like(expected)
-    wanted = torch.autograd.grad(expected, (gate, up), grad)
-    for ours, theirs in zip(torch.autograd.grad(found, (gate, up), grad), wanted, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    (wanted,) = torch.autograd.grad(expected, both, grad)
+    wide = torch.full((rows, 2 * inner + 7), 9.0, device=device())
+    swiglu(both.detach(), wide[:, :inner])
+    torch.testing.assert_close(wide[:, :inner], expected)
+    swiglu_backward(both.detach(), grad, wide[:, : 2 * inner])
+    torch.testing.assert_close(wide[:, : 2 * inner], wanted, rtol=1e-4, atol=1e-5)
+    assert (wide[:, 2 * inner :] == 9.0).all()
+
+
+@pytest.mark.parametrize("columns", [3, 896, 4864])
+def test_rows_are_copied_beside_others(columns: int) -> None:
+    """From a view with gaps between its rows, and nothing else is written."""
+    from services.trainer.training.packed.kernels import copy_rows  # noqa: PLC0415 - imports Triton
+
+    source = torch.randn(9, columns + 2, device=device())[:, 1:-1]
+    target = torch.zeros(9, columns + 8, device=device())
+    copy_rows(source, target[:, 4:-4])
+    assert torch.equal(target[:, 4:-4], source)
+    assert target.count_nonzero() == source.count_nonzero()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_pieces_are_written_to_their_places(kind: torch.dtype) -> None:
+    """Whole weights, narrow and wide, and nothing beside them."""
+    from services.trainer.training.packed.kernels import Writer  # noqa: PLC0415 - imports Triton
+
+    torch.manual_seed(0)
+    shapes = [(3, 16), (1, 1), (700, 16), (16, 896), (5, 3000)]
+    flat = torch.randn(sum(rows * columns for rows, columns in shapes), device=device())
+    wide = [torch.zeros(rows + 1, columns + 5, dtype=kind, device=device()) for rows, columns in shapes]
+    places = [each[1:, 2:-3] for each in wide]
+    begin, written = 0, []
+    for place in places:
+        written.append((slice(begin, begin + place.numel()), place))
+        begin += place.numel()
+    Writer(written, flat.device)(flat)
+    for (source, place), whole in zip(written, wide, strict=True):
+        assert torch.equal(place, flat[source].view(place.shape).to(kind))
+        assert whole.count_nonzero() == place.count_nonzero()
 
 
 @pytest.mark.parametrize(("heads", "width"), [(14, 64), (2, 80), (1, 8)])

@@ -1,25 +1,17 @@
 """Every trained weight in one tensor, and every gradient in another: one kernel clips, one updates, one call reduces."""
 
 import itertools
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
 from services.trainer.training.ranks import Ranks
 
 
-class Used(NamedTuple):
-    """A trained weight as arithmetic takes it, and where its gradient is added; both in the arithmetic's precision."""
-
-    weight: torch.Tensor
-    gradient: torch.Tensor
-
-
 class FlatWeights:
     """Moves a model's trained weights into one float32 tensor; the model goes on with views of it.
 
-    Where arithmetic is done in less, a copy in that precision is kept beside, made anew by ``refresh``, so that no layer rounds
-    its own.
+    Layers that take a weight in another place, or in another precision, name the place: ``refresh`` writes it anew for each pass.
 
     Args:
         model: on its device; its trained weights are float32.
@@ -43,8 +35,9 @@ class FlatWeights:
         self.weights.grad = self.gradient
         self.precision = precision
         self._is_rounded = precision is not torch.float32
-        self._used = self.weights.data.to(precision)  # the weights themselves where that is float32
-        self._used_gradient = torch.zeros_like(self._used) if self._is_rounded else self.gradient
+        self._of_pass = torch.zeros_like(self.gradient, dtype=precision) if self._is_rounded else self.gradient
+        self._written: list[tuple[slice, torch.Tensor]] = []
+        self._writer: Any = None
         self._places: dict[torch.Tensor, slice] = {}
         begin = 0
         for parameter in trained:
@@ -54,8 +47,8 @@ class FlatWeights:
             self._places[parameter] = place
             begin = place.stop
 
-    def used(self, *parameters: torch.Tensor) -> Used:
-        """Views of the arithmetic's copies of one of the model's trained weights, or of several stacked.
+    def gradient_of(self, *parameters: torch.Tensor) -> torch.Tensor:
+        """Where the gradient of a pass is added, for one of the model's trained weights or for several stacked; in the arithmetic's precision.
 
         Raises:
             ValueError: they are not adjacent.
@@ -63,20 +56,36 @@ class FlatWeights:
         places = [self._places[parameter] for parameter in parameters]
         if any(before.stop != after.start for before, after in itertools.pairwise(places)):
             raise ValueError("weights that are used together lie apart")
-        place = slice(places[0].start, places[-1].stop)
-        shape = (-1, *parameters[0].shape[1:])
-        return Used(self._used[place].view(shape), self._used_gradient[place].view(shape))
+        return self._of_pass[places[0].start : places[-1].stop].view(-1, *parameters[0].shape[1:])
+
+    def write(self, parameter: torch.Tensor, place: torch.Tensor) -> None:
+        """Keep a weight in a second place, too.
+
+        Args:
+            parameter: one of the model's trained weights, of rows x columns.
+            place: of the same shape, its columns without gaps, in the arithmetic's precision.
+        """
+        place.copy_(parameter.data)
+        self._written.append((self._places[parameter], place))
+        self._writer = None
 
     def refresh(self) -> None:
-        """Round the weights for the arithmetic of a pass, and forget what was added to its gradient."""
+        """Write the weights where a pass takes them, and forget what was added to its gradient."""
         if self._is_rounded:
-            self._used.copy_(self.weights.data)
-            self._used_gradient.zero_()
+            self._of_pass.zero_()
+        if self.weights.is_cuda and self._written:
+            from services.trainer.training.packed.kernels import Writer  # noqa: PLC0415 - Triton, a card's only
+
+            self._writer = self._writer or Writer(self._written, self.weights.device)
+            self._writer(self.weights.data)
+            return
+        for source, place in self._written:
+            place.copy_(self.weights.data[source].view(place.shape))
 
     def add_up(self) -> None:
         """Add a pass's gradient to the update's."""
         if self._is_rounded:
-            self.gradient.add_(self._used_gradient)
+            self.gradient.add_(self._of_pass)
 
     def over_ranks(self, ranks: Ranks) -> None:
         """Make the gradient and ``told`` sums over ranks, in one message."""

@@ -1,4 +1,4 @@
-"""Norms, rotary positions and gates of the base model in fewer kernels, each taken only where it computes what the model's own does."""
+"""Norms and rotary positions of the base model in fewer kernels, each taken only where it computes what the model's own does."""
 
 import sys
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def join_layers(model: torch.nn.Module) -> list[str]:
     Returns:
         what was replaced, by class or function.
     """
-    replaced = {type(module).__name__ for module in model.modules() if _joined_norm(module) or _joined_gate(module)}
+    replaced = {type(module).__name__ for module in model.modules() if _joined_norm(module)}
     device = next(model.parameters()).device
     for modeling in {sys.modules[type(module).__module__] for module in model.modules()}:
         own = getattr(modeling, "apply_rotary_pos_emb", None)
@@ -35,25 +35,17 @@ def _joined_norm(norm: Any) -> bool:
     def forward(x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.rms_norm(x.to(weight.dtype), weight.shape, weight, epsilon)
 
-    return _replaced(norm, forward, weight)
+    return replace(norm, forward, weight)
 
 
-def _joined_gate(block: Any) -> bool:
-    """Whether ``block`` is down(silu(gate(x)) x up(x)), replaced now; only on a card, whose kernel it takes."""
-    weight = getattr(getattr(block, "down_proj", None), "weight", None)
-    if weight is None or not weight.is_cuda or not all(hasattr(block, name) for name in ("gate_proj", "up_proj")):
-        return False
-    from services.trainer.training.packed.kernels import SwiGLU  # noqa: PLC0415 - Triton is on a card's machine only
+def replace(module: Any, forward: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> bool:
+    """Replace a module's forward pass by an equal one; whether it is one.
 
-    def forward(x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = block.down_proj(SwiGLU.apply(block.gate_proj(x), block.up_proj(x)))
-        return out
-
-    return _replaced(block, forward, block.gate_proj.weight)
-
-
-def _replaced(module: Any, forward: Callable[[torch.Tensor], torch.Tensor], weight: torch.Tensor) -> bool:
-    """Replace a module's forward pass by an equal one; whether it is one."""
+    Args:
+        module: takes and returns ... x width.
+        forward: instead.
+        weight: of the module; its last dimension is the width.
+    """
     tried = _drawn(_TRIED, weight.shape[-1]).to(weight)
     try:
         with torch.no_grad():
@@ -97,7 +89,7 @@ def rotate_both(
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, *, back: bool) -> torch.Tensor:
     if x.is_cuda:
-        from services.trainer.training.packed.kernels import rotate  # noqa: PLC0415 - see _joined_gate
+        from services.trainer.training.packed.kernels import rotate  # noqa: PLC0415 - Triton, a card's only
 
         return rotate(x if x.stride(-1) == 1 else x.contiguous(), cos.contiguous(), sin.contiguous(), back=back)
     half = x.shape[-1] // 2

@@ -33,6 +33,20 @@ def test_gradients_are_peft_s(bias: bool) -> None:  # noqa: FBT001 - a parameter
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "targets", [["q_proj", "v_proj"], ["up_proj"], ["o_proj", "down_proj"], ["k_proj", "gate_proj"]]
+)
+def test_gradients_are_peft_s_where_only_some_layers_are_trained(targets: list[str]) -> None:
+    """Layers without an adapter compute together with those that share their input and have one."""
+    expected = gradients(model("sdpa", targets=targets))
+    joined = model("sdpa", targets=targets)
+    assert join_kernels(joined, FlatWeights(joined)) == []
+    found = gradients(joined)
+    assert set(found) == set(expected)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5)
+
+
 def test_siblings_that_are_given_different_inputs_answer_each_its_own() -> None:
     """A model that does not share the input among queries, keys and values is none the worse."""
     made = model("sdpa")
@@ -101,9 +115,9 @@ def test_weights_used_together_must_lie_together() -> None:
     made = model("sdpa")
     flat = FlatWeights(made)
     weights = [weight for name, weight in made.named_parameters() if "lora_A" in name]
-    assert flat.used(*weights[:3]).weight.shape == (12, 32)
+    assert flat.gradient_of(*weights[:3]).shape == (12, 32)
     with pytest.raises(ValueError, match="lie apart"):
-        flat.used(weights[0], weights[2])
+        flat.gradient_of(weights[0], weights[2])
 
 
 def test_arithmetic_in_bfloat16_sees_the_weights_as_they_are_now() -> None:
@@ -114,14 +128,19 @@ def test_arithmetic_in_bfloat16_sees_the_weights_as_they_are_now() -> None:
             weight.data = weight.data.float()
     flat = FlatWeights(made, torch.bfloat16)
     weight = next(parameter for name, parameter in made.named_parameters() if "lora_A" in name)
-    used = flat.used(weight)
-    assert used.weight.dtype is torch.bfloat16
+    gradient, place = (
+        flat.gradient_of(weight),
+        torch.zeros(weight.shape[0], 40, dtype=torch.bfloat16)[:, : weight.shape[1]],
+    )
+    assert gradient.dtype is torch.bfloat16
+    flat.write(weight, place)
+    torch.testing.assert_close(place.float(), weight.detach(), rtol=1e-2, atol=1e-2)
     with torch.no_grad():
         flat.weights.add_(1.0)
     flat.refresh()
-    torch.testing.assert_close(used.weight.float(), weight, rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(place.float(), weight.detach(), rtol=1e-2, atol=1e-2)
     for _ in range(2):
         flat.refresh()
-        used.gradient.fill_(0.5)
+        gradient.fill_(0.5)
         flat.add_up()
     torch.testing.assert_close(weight.grad, torch.ones_like(weight))

@@ -1,6 +1,6 @@
 """Joined rows are the same update as rows by themselves: loss, every gradient, whatever the passes are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
@@ -30,7 +30,7 @@ Row = dict[str, list[int]]
 rows_of_tokens = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=12), min_size=1, max_size=5)
 
 
-def model(attention: str, *, dropout: float = 0.0, bias: bool = False) -> Any:
+def model(attention: str, *, dropout: float = 0.0, bias: bool = False, targets: Sequence[str] = TARGETS) -> Any:
     """A Llama with grouped heads and an adapter that already does something; the same weights at every call."""
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -46,7 +46,7 @@ def model(attention: str, *, dropout: float = 0.0, bias: bool = False) -> Any:
     )
     base = LlamaForCausalLM(config)
     torch.manual_seed(1)
-    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=TARGETS, init_lora_weights=False)
+    lora = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=list(targets), init_lora_weights=False)
     return get_peft_model(base, lora).train()
 
 
