@@ -24,7 +24,7 @@ from benchmarks.machine import REPOSITORY, described, write_result
 from services.common.settings import load
 from services.trainer.settings import TrainingSettings
 from services.trainer.training.packed import attention
-from services.trainer.training.packed.batch import Pass, Rounding, join
+from services.trainer.training.packed.batch import Pass, join
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.layers import join_layers
 from services.trainer.training.packed.lora import join_kernels
@@ -57,8 +57,8 @@ def main() -> int:
 def _pass(rows: int, length: int) -> Pass:
     """Rows of which every token but the first is learnt."""
     tokens = torch.randint(0, 20_000, (rows, length), generator=torch.Generator().manual_seed(0)).tolist()
-    rounding = Rounding(1, 1) if not _ON_CARD else Rounding(256, 256)
-    return join([{"input_ids": row, "labels": row} for row in tokens], rounding, room=rows).to(_DEVICE)
+    rows_of_tokens = [{"input_ids": row, "labels": row} for row in tokens]
+    return join(rows_of_tokens, 256 if _ON_CARD else 1, room=rows).to(_DEVICE)
 
 
 def _measured(base: Path, one: Pass, repeats: int, *, fewer: bool) -> dict[str, Any]:
@@ -71,9 +71,8 @@ def _measured(base: Path, one: Pass, repeats: int, *, fewer: bool) -> dict[str, 
     if fewer:
         join_layers(model)
         join_kernels(model, flat)
-    run: Callable[[Pass, torch.Tensor], Any] = PassRunner(model, flat, _PRECISION)
-    if _ON_CARD:
-        run = Replayer(run)
+    runner = PassRunner(model, flat, _PRECISION)
+    run = Replayer(runner) if _ON_CARD else runner
     scale = torch.tensor(1.0 / one.learnt, device=_DEVICE)
     loss = float(run(one, scale).loss)
     norm = float(flat.gradient.norm())

@@ -93,6 +93,7 @@ class Recorder:
             "update_norm": finished.update_norm if finished else None,
             "name": finished.backend if finished else None,
             "loading_seconds": self.loading_seconds,
+            "step_seconds": [step.seconds for step in steps],
             "tokens": last.tokens,
             "seconds": last.seconds,
         }

@@ -15,8 +15,7 @@ NOT_LEARNT = -100
 class Pass(NamedTuple):
     """Rows joined end to end: T tokens, of which S positions predict a token that is learnt.
 
-    Sizes may be rounded up, so that few distinct shapes occur: the tokens that fill a pass up are a row of their own, and the
-    positions that fill the targets up have the target -100.
+    T may be rounded up, so that few distinct shapes occur: the tokens that fill a pass up are a row of their own.
 
     Attributes:
         input_ids: 1 x T.
@@ -25,7 +24,7 @@ class Pass(NamedTuple):
         predict: S positions.
         targets: S tokens.
         tokens: without those that fill up.
-        learnt: targets without those that fill up.
+        learnt: S.
         longest: no row has more tokens than this; a power of two.
     """
 
@@ -39,37 +38,32 @@ class Pass(NamedTuple):
     longest: int
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """T, S, the number of edges and the longest row: what a replayed pass must have in common with the recorded one."""
-        return self.input_ids.shape[1], self.predict.shape[0], self.edges.shape[0], self.longest
+    def shape(self) -> tuple[int, int, int]:
+        """T, the number of edges and the longest row: what a replayed pass must have in common with the recorded one."""
+        return self.input_ids.shape[1], self.edges.shape[0], self.longest
 
     def to(self, device: torch.device) -> "Pass":
         """The same on a device."""
         return self._replace(**{name: getattr(self, name).to(device, non_blocking=True) for name in self._fields[:5]})
 
 
-class Rounding(NamedTuple):
-    """To multiples of what tokens and targets are rounded up; 1 where nothing is replayed.
+def filling(number: int, multiple: int) -> int:
+    """What a pass of ``number`` tokens lacks to the next size.
 
-    More than sixteen multiples are rounded to a power of two of them, by a sixteenth at most: a long pass gains little from being
-    replayed, and recording one takes as long as five of them.
+    Args:
+        number: of tokens.
+        multiple: sizes are multiples of it; 1 where nothing is replayed. More than sixteen multiples are rounded to a power of two of
+            them, by a sixteenth at most: a long pass gains little from being replayed, and recording one takes as long as two of them.
     """
-
-    tokens: int
-    targets: int
-
-    @staticmethod
-    def missing(number: int, multiple: int) -> int:
-        """What ``number`` lacks to the next size."""
-        return -number % (multiple if multiple == 1 else max(multiple, 1 << max(number.bit_length() - 5, 0)))
+    return -number % (multiple if multiple == 1 else max(multiple, 1 << max(number.bit_length() - 5, 0)))
 
 
-def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int) -> Pass:
+def join(rows: Sequence[dict[str, list[int]]], multiple: int, *, room: int) -> Pass:
     """Join rows into one pass.
 
     Args:
         rows: with ``input_ids`` and ``labels`` (-100 where nothing is learnt) of equal length.
-        rounding: of the pass's sizes.
+        multiple: see ``filling``.
         room: rows that there are edges for.
     """
     tokens = np.concatenate([row["input_ids"] for row in rows], dtype=np.int64)
@@ -77,18 +71,17 @@ def join(rows: Sequence[dict[str, list[int]]], rounding: Rounding, *, room: int)
     edges = np.cumsum([0, *(len(row["input_ids"]) for row in rows)])
     labels[edges[:-1]] = NOT_LEARNT  # nothing comes before a row's first token that could predict it
     learnt = np.flatnonzero(labels != NOT_LEARNT)
-    filling = Rounding.missing(len(tokens), rounding.tokens)
-    missing = Rounding.missing(len(learnt), rounding.targets)
-    lengths = np.diff(edges, append=len(tokens) + filling)
-    positions = np.arange(len(tokens) + filling) - np.repeat(edges, lengths)
+    missing = filling(len(tokens), multiple)
+    lengths = np.diff(edges, append=len(tokens) + missing)
+    positions = np.arange(len(tokens) + missing) - np.repeat(edges, lengths)
     return Pass(
-        input_ids=torch.from_numpy(np.pad(tokens, (0, filling)))[None],
+        input_ids=torch.from_numpy(np.pad(tokens, (0, missing)))[None],
         position_ids=torch.from_numpy(positions)[None],
         edges=torch.from_numpy(
             np.pad(edges, (0, room + 2 - len(edges)), constant_values=len(positions)).astype(np.int32)
         ),
-        predict=torch.from_numpy(np.pad(learnt - 1, (0, missing))),
-        targets=torch.from_numpy(np.pad(labels[learnt], (0, missing), constant_values=NOT_LEARNT)),
+        predict=torch.from_numpy(learnt - 1),
+        targets=torch.from_numpy(labels[learnt]),
         tokens=len(tokens),
         learnt=len(learnt),
         longest=1 << (int(lengths.max()) - 1).bit_length(),
@@ -113,7 +106,7 @@ class PackedCollator:
     """An update's rows as passes of at most so many tokens; a longer row is a pass of its own.
 
     Args:
-        rounding: of a pass's sizes.
+        multiple: see ``filling``.
         rows: at most so many in a pass.
         rank: whose part of an update's rows it is.
         ranks: how many there are.
@@ -122,8 +115,8 @@ class PackedCollator:
         most_tokens: in a pass; lowered where memory does not suffice.
     """
 
-    def __init__(self, rounding: Rounding, *, rows: int, most_tokens: int, rank: int = 0, ranks: int = 1) -> None:
-        self._rounding = rounding
+    def __init__(self, multiple: int, *, rows: int, most_tokens: int, rank: int = 0, ranks: int = 1) -> None:
+        self._multiple = multiple
         self._rows = rows
         self._rank = rank
         self._ranks = ranks
@@ -139,7 +132,7 @@ class PackedCollator:
 
     def passes(self, rows: Sequence[dict[str, Any]]) -> list[Pass]:
         """The passes, in order of the rows."""
-        return [join(group, self._rounding, room=self._rows) for group in self._groups(rows)]
+        return [join(group, self._multiple, room=self._rows) for group in self._groups(rows)]
 
     def split(self, passes: Iterable[Pass]) -> list[Pass]:
         """The same rows again, after ``most_tokens`` was lowered."""
@@ -161,8 +154,7 @@ class PackedCollator:
 def _rows_of(joined: Pass) -> list[dict[str, list[int]]]:
     labels = [NOT_LEARNT] * joined.input_ids.shape[1]
     for place, target in zip(joined.predict.tolist(), joined.targets.tolist(), strict=True):
-        if target != NOT_LEARNT:
-            labels[place + 1] = target
+        labels[place + 1] = target
     tokens, edges = joined.input_ids[0].tolist(), joined.edges.tolist()
     rows = [(begin, end) for begin, end in itertools.pairwise(edges) if begin < end <= joined.tokens]
     return [{"input_ids": tokens[begin:end], "labels": labels[begin:end]} for begin, end in rows]

@@ -8,7 +8,7 @@ import torch
 
 from services.trainer.training.job import TrainingFailed
 from services.trainer.training.packed.attention import NAME
-from services.trainer.training.packed.batch import NOT_LEARNT, Rounding, join
+from services.trainer.training.packed.batch import NOT_LEARNT, join
 from services.trainer.training.packed.step import PassRunner, in_precision
 
 CHECKED_ROWS, CHECKED_TOKENS = 2, 64
@@ -43,7 +43,7 @@ class Reference:
         Raises:
             TrainingFailed: they differ, or the model's attention knows more than rows have here.
         """
-        joined = join(self._rows, Rounding(1, 1), room=CHECKED_ROWS).to(next(self._model.parameters()).device)
+        joined = join(self._rows, 1, room=CHECKED_ROWS).to(next(self._model.parameters()).device)
         try:
             with _evaluating(self._model):
                 packed = float(run.loss(joined).loss)

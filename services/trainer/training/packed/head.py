@@ -1,54 +1,51 @@
 """Loss at the positions that predict a learnt token: logits in pieces, the gradient beside the loss, no graph through them."""
 
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 _PIECE = 2048  # positions whose logits are in memory at once
 
 
-class HeadLoss(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed for mypy
-    """Sum of -log p(target) over positions, of hidden states and a frozen output matrix.
+class HeadLoss(NamedTuple):
+    """Of S positions.
 
-    The gradient of the hidden states is (softmax - one-hot) x matrix. It is computed in the forward pass, while a piece's logits
-    are there, and scaled in the backward pass; as Liger's and Apple's cut cross-entropy do (https://arxiv.org/abs/2411.09009).
+    Attributes:
+        total: the sum of -log p(target), in nats.
+        right: targets that are their position's likeliest token.
+        gradient: of ``total`` by the hidden states, S x width; None where it was not asked for.
     """
 
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute.
+    total: torch.Tensor
+    right: torch.Tensor
+    gradient: torch.Tensor | None
 
-        Args:
-            ctx: autograd's.
-            hidden: S x width.
-            matrix: vocabulary x width.
-            targets: S; -100 counts nothing.
 
-        Returns:
-            the sum in nats, and how many targets are their position's likeliest token.
-        """
-        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        right = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        gradient = torch.empty_like(hidden)
+def head_loss(hidden: torch.Tensor, matrix: torch.Tensor, targets: torch.Tensor, *, with_gradient: bool) -> HeadLoss:
+    """Loss of hidden states and a frozen output matrix.
+
+    The gradient of the hidden states is (softmax - one-hot) x matrix. It is computed while a piece's logits are there, as Liger's
+    and Apple's cut cross-entropy do (https://arxiv.org/abs/2411.09009).
+
+    Args:
+        hidden: S x width.
+        matrix: vocabulary x width.
+        targets: S; -100 counts nothing.
+        with_gradient: whether that is wanted.
+    """
+    total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    right = torch.zeros((), dtype=torch.float32, device=hidden.device)
+    gradient = torch.empty_like(hidden) if with_gradient else None
+    with torch.no_grad():
         for begin in range(0, hidden.shape[0], _PIECE):
             piece = slice(begin, begin + _PIECE)
             logits = hidden[piece] @ matrix.t()
             losses, guessed, residue = _cross_entropy(logits, targets[piece])
             total += losses.sum()
             right += guessed.sum()
-            torch.mm(residue, matrix, out=gradient[piece])
-        ctx.save_for_backward(gradient)
-        ctx.mark_non_differentiable(right)
-        return total, right
-
-    @staticmethod
-    def backward(ctx: Any, grad_total: torch.Tensor, grad_right: Any) -> tuple[torch.Tensor, None, None]:
-        """Scale what the forward pass computed."""
-        del grad_right
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_total.to(gradient.dtype), None, None
+            if gradient is not None:
+                torch.mm(residue, matrix, out=gradient[piece])
+    return HeadLoss(total, right, gradient)
 
 
 def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

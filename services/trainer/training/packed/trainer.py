@@ -8,7 +8,7 @@ from transformers import Trainer
 
 from services.trainer.training.job import TrainingFailed
 from services.trainer.training.measure import Holdout
-from services.trainer.training.packed.batch import PackedCollator, Pass, Rounding, Update
+from services.trainer.training.packed.batch import PackedCollator, Pass, Update
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.layers import join_layers
 from services.trainer.training.packed.lora import join_kernels
@@ -16,8 +16,7 @@ from services.trainer.training.packed.step import PassRunner, Replayer, Sums
 from services.trainer.training.ranks import AgreeingObserver, Ranks
 from services.trainer.training.watch import ACCURACY
 
-_ON_CARD = Rounding(tokens=256, targets=256)  # few shapes to record
-_EXACT = Rounding(tokens=1, targets=1)
+_MULTIPLE = 256  # of tokens, on a card: few shapes to record
 _LEAST_TOKENS = 256
 # Tokens of one pass to begin with. More gain nothing on a CPU and cost memory; on a card they are halved until they fit.
 _MOST_TOKENS, _MOST_TOKENS_ON_CARD = 1024, 32_768
@@ -71,7 +70,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         self._observer = observer
         self._on_card = torch.cuda.is_available()
         self._collator = PackedCollator(
-            _ON_CARD if self._on_card else _EXACT,
+            _MULTIPLE if self._on_card else 1,
             rows=rows_per_pass,
             most_tokens=_MOST_TOKENS_ON_CARD if self._on_card else _MOST_TOKENS,
             rank=ranks.rank,
