@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
+from pyarrow import compute
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
 
 from services.trainer.training.backend import Train
@@ -65,6 +66,11 @@ def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
     return train
 
 
+def _longest(rows: Dataset) -> int:
+    """Tokens of the longest row, without reading the tokens."""
+    return max(compute.max(compute.list_value_length(rows.data.column("input_ids"))).as_py() or 1, 1)
+
+
 def _wake_card(model: Any) -> None:
     """One small forward pass: libraries and kernels are loaded at their first use, which would else come after the rows."""
     base = model.get_base_model()
@@ -95,6 +101,7 @@ def _train(job: TrainingJob, observer: Observer, model: Any, dtype: torch.dtype,
             ranks=meet(place),
             observer=agreeing,
             rows_per_pass=recipe.rows_per_pass or recipe.rows_per_step,
+            longest=_longest(rows),
             precision=dtype,
             model=model,
             args=arguments,

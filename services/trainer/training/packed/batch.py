@@ -58,13 +58,14 @@ def filling(number: int, multiple: int) -> int:
     return -number % (multiple if multiple == 1 else max(multiple, 1 << max(number.bit_length() - 5, 0)))
 
 
-def join(rows: Sequence[dict[str, list[int]]], multiple: int, *, room: int) -> Pass:
+def join(rows: Sequence[dict[str, list[int]]], multiple: int, *, room: int, longest: int = 1) -> Pass:
     """Join rows into one pass.
 
     Args:
         rows: with ``input_ids`` and ``labels`` (-100 where nothing is learnt) of equal length.
         multiple: see ``filling``.
         room: rows that there are edges for.
+        longest: of all rows there are; passes are of fewer shapes by it.
     """
     tokens = np.concatenate([row["input_ids"] for row in rows], dtype=np.int64)
     labels = np.concatenate([row["labels"] for row in rows], dtype=np.int64)
@@ -84,7 +85,7 @@ def join(rows: Sequence[dict[str, list[int]]], multiple: int, *, room: int) -> P
         targets=torch.from_numpy(labels[learnt]),
         tokens=len(tokens),
         learnt=len(learnt),
-        longest=1 << (int(lengths.max()) - 1).bit_length(),
+        longest=1 << (max(int(lengths.max()), longest) - 1).bit_length(),
     )
 
 
@@ -108,6 +109,7 @@ class PackedCollator:
     Args:
         multiple: see ``filling``.
         rows: at most so many in a pass.
+        longest: see ``join``.
         rank: whose part of an update's rows it is.
         ranks: how many there are.
 
@@ -115,9 +117,12 @@ class PackedCollator:
         most_tokens: in a pass; lowered where memory does not suffice.
     """
 
-    def __init__(self, multiple: int, *, rows: int, most_tokens: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(
+        self, multiple: int, *, rows: int, most_tokens: int, longest: int = 1, rank: int = 0, ranks: int = 1
+    ) -> None:
         self._multiple = multiple
         self._rows = rows
+        self._longest = longest
         self._rank = rank
         self._ranks = ranks
         self.most_tokens = most_tokens
@@ -132,7 +137,7 @@ class PackedCollator:
 
     def passes(self, rows: Sequence[dict[str, Any]]) -> list[Pass]:
         """The passes, in order of the rows."""
-        return [join(group, self._multiple, room=self._rows) for group in self._groups(rows)]
+        return [join(group, self._multiple, room=self._rows, longest=self._longest) for group in self._groups(rows)]
 
     def split(self, passes: Iterable[Pass]) -> list[Pass]:
         """The same rows again, after ``most_tokens`` was lowered."""

@@ -50,6 +50,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         ranks: who trains together.
         observer: of this rank.
         rows_per_pass: at most so many rows in one pass.
+        longest: tokens of the longest row to train on.
         precision: what arithmetic is done in.
         named: as ``transformers.Trainer`` takes them; an update is one batch, so accumulation is 1.
 
@@ -63,6 +64,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
         ranks: Ranks,
         observer: AgreeingObserver,
         rows_per_pass: int,
+        longest: int,
         precision: torch.dtype,
         **named: Any,
     ) -> None:
@@ -73,6 +75,7 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
             _MULTIPLE if self._on_card else 1,
             rows=rows_per_pass,
             most_tokens=_MOST_TOKENS_ON_CARD if self._on_card else _MOST_TOKENS,
+            longest=longest,
             rank=ranks.rank,
             ranks=ranks.count,
         )

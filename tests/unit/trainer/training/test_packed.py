@@ -122,6 +122,13 @@ def test_sizes_are_few_and_little_is_filled_up(number: int) -> None:
     assert filling(number, 1) == 0
 
 
+def test_passes_of_one_size_are_of_one_shape() -> None:
+    """However long the longest of their own rows is: no more than the longest there is."""
+    rows = rows_from([[1] * 9, [1] * 30, [1] * 5])
+    shapes = {PackedCollator(32, rows=1, most_tokens=32, longest=30).passes([row])[0].shape for row in rows}
+    assert shapes == {(32, 3, 32)}
+
+
 def _rows_in(one: Pass) -> int:
     edges = one.edges.tolist()
     return sum(begin < end <= one.tokens for begin, end in pairwise(edges))
@@ -232,6 +239,7 @@ def trainer(tmp_path: Any) -> Callable[[], PackedTrainer]:
             ranks=Alone(),
             observer=AgreeingObserver(Watcher()),
             rows_per_pass=8,
+            longest=1,
             precision=torch.float32,
             model=model(NAME),
             args=arguments,

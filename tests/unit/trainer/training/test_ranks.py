@@ -84,6 +84,7 @@ class Rank:
             ranks=ranks,
             observer=self.observer,
             rows_per_pass=8,
+            longest=1,
             precision=torch.float32,
             model=own,
             args=arguments,
