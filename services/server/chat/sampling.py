@@ -79,6 +79,9 @@ class SamplingRules:
             raise BadRequest(
                 "Invalid 'repetition_penalty': must be above 0.", param="repetition_penalty", code="invalid_value"
             )
+        # Beyond its end a grammar allows nothing.
+        if request.ignore_eos and shape is not None and (shape.tools or shape.response_format):
+            raise BadRequest("'ignore_eos' excludes formats and tools.", param="ignore_eos", code="invalid_value")
         return Sampling(
             max_tokens=max_tokens,
             n=self.answers(request),
@@ -95,6 +98,7 @@ class SamplingRules:
             prompt_logprobs=prompt_logprobs,
             logit_bias=self._logit_bias(request.logit_bias),
             shape=shape,
+            ignore_eos=bool(request.ignore_eos),
         )
 
     @staticmethod

@@ -138,6 +138,7 @@ class SamplingFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     top_k: int | None = None
     min_p: Number = None
     repetition_penalty: Number = None
+    ignore_eos: Flag = None
     # Who asks: keeps them on one version while a canary runs.
     user: str | None = None
 

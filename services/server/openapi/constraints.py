@@ -78,6 +78,9 @@ def _sampling(limits: Limits) -> dict[str, Keywords]:
         },
         "min_p": {"minimum": 0, "maximum": 1, "description": "Not OpenAI's."},
         "repetition_penalty": {"exclusiveMinimum": 0, "maximum": 10, "description": "Not OpenAI's."},
+        "ignore_eos": {
+            "description": "Not OpenAI's, for load generators: an answer has `max_tokens` tokens. Excludes formats and tools."
+        },
         "user": {"description": "Who asks; keeps a user on one version while a canary runs."},
     }
 

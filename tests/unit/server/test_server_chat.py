@@ -109,11 +109,12 @@ async def test_sampling_reaches_the_engine(server: Server) -> None:
     """Every sampling field arrives; what a request leaves out comes from the model's generation config."""
     server.engine.default_sampling["temperature"] = 0.7
     server.engine.default_sampling["top_k"] = 20
-    await server.chat(top_p=0.5, seed=-1, stop=["END"], presence_penalty=1, frequency_penalty=-1, logit_bias={"7": 5})
+    more = {"logit_bias": {"7": 5}, "ignore_eos": True}
+    await server.chat(top_p=0.5, seed=-1, stop=["END"], presence_penalty=1, frequency_penalty=-1, **more)
     sampling = server.engine.samplings[-1]
     assert (sampling.temperature, sampling.top_k, sampling.top_p) == (0.7, 20, 0.5)
     assert (sampling.presence_penalty, sampling.frequency_penalty) == (1, -1)
-    assert (sampling.stop, sampling.logit_bias) == (("END",), {7: 5.0})
+    assert (sampling.stop, sampling.logit_bias, sampling.ignore_eos) == (("END",), {7: 5.0}, True)
     assert sampling.seed is not None
     assert sampling.seed >= 0
     assert sampling.max_tokens == CONTEXT - len("user:hi\nassistant:")
@@ -173,6 +174,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str | None]] = [
     ({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value"),
     ({"logit_bias": {str(i): 1 for i in range(4)}}, "logit_bias", "invalid_value"),
     ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"ignore_eos": True, "response_format": {"type": "json_object"}}, "ignore_eos", "invalid_value"),
     ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
     ({"messages": []}, "messages", "invalid_value"),
     ({"messages": [{"role": "user", "content": "x"}] * 6}, "messages", "invalid_value"),

@@ -1,0 +1,146 @@
+"""Requests per second on the real engine: ``vllm serve`` against Whetstone's server, streamed chat with an active adapter.
+
+python -m benchmarks.serving --base FOLDER --client VLLM_RS --out benchmarks/results/serving.json
+python -m benchmarks.serving --base FOLDER --client VLLM_RS --loads 4x16x8 --turns 1 --cpu --out ...      a rehearsal on a CPU
+
+Both servers run on one card with the same engine arguments and take turns; the load is vLLM's own generator (``vllm-rs bench serve``).
+Whetstone's checks a key, resolves the adapter's alias, counts, limits and logs besides; the adapter is random, published and probed.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.adapters import publish_random
+from benchmarks.machine import described, write_result
+from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
+from services.server.keys import ALL_MODELS, KeyFile
+
+# Of the client's result: what is told of each load.
+FIGURES = ("request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_itl_ms")
+
+
+class Load(NamedTuple):
+    """Concurrent streams, tokens in and tokens out of each request."""
+
+    streams: int
+    into: int
+    out: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Load":
+        """From ``256x64x32``."""
+        return cls(*map(int, text.split("x")))
+
+    @property
+    def name(self) -> str:
+        """As it is given."""
+        return "x".join(map(str, self))
+
+    @property
+    def requests(self) -> int:
+        """So many that a turn takes seconds, not minutes."""
+        return max(8, self.streams * (8 if self.streams > 64 else 12))  # noqa: PLR2004 - a busy server's are short
+
+
+def main() -> int:
+    """Start both, measure by turns, print the ratios, write the raw figures as they come."""
+    options = _parser().parse_args()
+    result: dict[str, Any] = described("serving") | {"seconds_to_ready": {}, "loads": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        (data / "models").mkdir()
+        (data / "models" / options.base.name).symlink_to(options.base.absolute())
+        adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
+        key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
+        engine = Engine(streams=max(load.streams for load in options.loads), memory=options.memory, is_cpu=options.cpu)
+        servers: list[RealServer] = []
+        try:
+            for start in (start_vllm, start_whetstone):
+                servers.append(start(engine, data, options.base, adapter, key))
+                result["seconds_to_ready"][servers[-1].name] = servers[-1].wait_ready()
+                print(servers[-1].name, "ready after", result["seconds_to_ready"][servers[-1].name], "s", flush=True)
+            runs: dict[str, dict[str, list[dict[str, float]]]] = {}
+            for turn in range(-1, options.turns):  # the first one warms both up and is not counted
+                for load in options.loads:
+                    for server in servers:
+                        run = _run(server, load, options, data / "bench.json", seed=turn + 1)
+                        print(load.name, turn, server.name, json.dumps(run), flush=True)
+                        if turn >= 0:
+                            runs.setdefault(load.name, {}).setdefault(server.name, []).append(run)
+                result["loads"] = {name: _compared(by_server) for name, by_server in runs.items()}
+                write_result(options.out, result)
+        finally:
+            for server in servers:
+                server.end()
+            if options.logs:
+                for server in servers:
+                    (options.logs / f"{server.name}.log").write_bytes(server.log.read_bytes())
+    for name, compared in result["loads"].items():
+        print(name, json.dumps(compared["ratios"]), flush=True)
+    return 0
+
+
+def _run(server: RealServer, load: Load, options: argparse.Namespace, out: Path, *, seed: int) -> dict[str, float]:
+    """One load on one server."""
+    words = ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", server.url]
+    words += ["--model", ADAPTER, "--tokenizer", str(options.base), "--header", f"Authorization=Bearer {server.key}"]
+    words += ["--dataset-name", "random", "--random-input-len", str(load.into), "--random-output-len", str(load.out)]
+    words += ["--ignore-eos", "--temperature", "0", "--max-concurrency", str(load.streams), "--seed", str(seed)]
+    words += ["--num-prompts", str(load.requests), "--disable-tqdm", "--no-steady-state", "--save-result"]
+    words += ["--result-dir", str(out.parent), "--result-filename", out.name]
+    out.unlink(missing_ok=True)
+    before = server.cpu_seconds()
+    ran = subprocess.run([options.client, "bench", "serve", *words], capture_output=True, text=True, check=False)
+    if ran.returncode != 0 or not out.exists():
+        raise RuntimeError(f"the client failed on {server.name}: {ran.stdout[-2000:]} {ran.stderr[-2000:]}")
+    found = json.loads(out.read_text())
+    if found["completed"] != load.requests:
+        raise RuntimeError(f"{server.name} answered {found['completed']} of {load.requests} requests")
+    used = server.cpu_seconds()
+    cpu = {f"{name}_cpu_seconds": round(used[name] - before[name], 2) for name in used}
+    return {name: round(found[name], 3) for name in FIGURES} | {"seconds": round(found["duration"], 3)} | cpu
+
+
+def _compared(by_server: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
+    medians = {
+        server: {figure: statistics.median(run[figure] for run in runs) for figure in FIGURES}
+        for server, runs in by_server.items()
+    }
+    spread = {
+        server: [min(run["request_throughput"] for run in runs), max(run["request_throughput"] for run in runs)]
+        for server, runs in by_server.items()
+    }
+    theirs, ours = (medians[name] for name in ("vllm", "whetstone"))
+    ratios = {figure: round(ours[figure] / theirs[figure], 3) for figure in FIGURES if theirs[figure]}
+    return {"medians": medians, "requests_per_second_spread": spread, "ratios": ratios, "runs": by_server}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", type=Path, required=True, help="a base model's folder")
+    parser.add_argument("--client", required=True, help="vLLM's load generator: vllm-rs, which its CUDA package brings")
+    parser.add_argument(
+        "--loads",
+        type=Load.parse,
+        nargs="+",
+        default=[Load(256, 64, 32), Load(16, 64, 128), Load(1, 64, 128)],
+        metavar="STREAMSxINxOUT",
+    )
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--memory", type=float, default=0.3, help="of the card, for each server")
+    parser.add_argument("--cpu", action="store_true", help="on vLLM's CPU build")
+    parser.add_argument("--logs", type=Path, help="a folder that the servers' logs are copied to")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
