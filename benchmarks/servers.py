@@ -16,6 +16,7 @@ from benchmarks.adapters import PACKAGE
 from benchmarks.machine import REPOSITORY, environment
 from services.common.settings import load
 from services.server.engine.environment import prepare_environment
+from services.server.engine.graphs import graph_sizes
 from services.server.settings import EngineSettings, ServerSettings
 from tools.serving import cores, free_port
 
@@ -32,11 +33,13 @@ class Engine(msgspec.Struct, frozen=True, kw_only=True):
         streams: answers at the same time.
         memory: share of the card.
         is_cpu: vLLM's CPU build, in float32 and without compilation.
+        same_graphs: whether vLLM's server records as many CUDA graphs as Whetstone's, or as many as it does by itself.
     """
 
     streams: int
     memory: float
     is_cpu: bool
+    same_graphs: bool
 
     @property
     def settings(self) -> list[str]:
@@ -136,7 +139,10 @@ def start_vllm(engine: Engine, data: Path, base: Path, adapter: Path, key: str) 
     words += ["--max-lora-rank", str(settings.max_lora_rank), "--lora-target-modules", *settings.target_modules]
     words += ["--max-num-seqs", str(settings.max_num_seqs), "--max-model-len", str(settings.max_model_len)]
     words += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization), "--disable-uvicorn-access-log"]
-    words += ["--enforce-eager"] if settings.enforce_eager else []
+    if settings.enforce_eager:
+        words.append("--enforce-eager")
+    elif engine.same_graphs:
+        words += ["--cudagraph-capture-sizes", *map(str, graph_sizes(settings.cuda_graph_tokens))]
     prepare_environment(settings)
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]
     return RealServer("vllm", command, environment(), port, key, data / "vllm.log")

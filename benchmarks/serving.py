@@ -3,7 +3,7 @@
 python -m benchmarks.serving --base FOLDER --client VLLM_RS --out benchmarks/results/serving.json
 python -m benchmarks.serving --base FOLDER --client VLLM_RS --loads 4x16x8 --turns 1 --cpu --out ...      a rehearsal on a CPU
 
-Both servers run on one card with the same engine arguments and take turns; the load is vLLM's own generator (``vllm-rs bench serve``).
+Both servers run on one card with the same engine arguments (CUDA graphs: see --same-graphs) and take turns; the load is vLLM's own generator (``vllm-rs bench serve``).
 Whetstone's checks a key, resolves the adapter's alias, counts, limits and logs besides; the adapter is random, published and probed.
 """
 
@@ -58,7 +58,12 @@ def main() -> int:
         (data / "models" / options.base.name).symlink_to(options.base.absolute())
         adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
         key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
-        engine = Engine(streams=max(load.streams for load in options.loads), memory=options.memory, is_cpu=options.cpu)
+        engine = Engine(
+            streams=max(load.streams for load in options.loads),
+            memory=options.memory,
+            is_cpu=options.cpu,
+            same_graphs=options.same_graphs,
+        )
         servers: list[RealServer] = []
         try:
             for start in (start_vllm, start_whetstone):
@@ -137,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--memory", type=float, default=0.3, help="of the card, for each server")
     parser.add_argument("--cpu", action="store_true", help="on vLLM's CPU build")
+    parser.add_argument("--same-graphs", action="store_true", help="let vLLM's server record as many CUDA graphs")
     parser.add_argument("--logs", type=Path, help="a folder that the servers' logs are copied to")
     parser.add_argument("--out", type=Path, required=True)
     return parser

@@ -32,6 +32,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tool_parser: Annotated[str, msgspec.Meta(min_length=1)]
     reasoning_parser: str
     enforce_eager: bool
+    cuda_graph_tokens: Positive
     cpu_kv_cache_gib: Positive
     cpu_threads_bind: str
 

@@ -18,6 +18,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from services.server.engine.graphs import graph_sizes
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.protocol import (
     Delta,
@@ -78,6 +79,7 @@ class VllmEngine:
             # the engine when a prompt is scored among other requests (docs/decisions/0047).
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
+            cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
             max_logprobs=max_logprobs,
             # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
             structured_outputs_config={

@@ -50,6 +50,7 @@ def settings(**changes: Any) -> ServerSettings:
             tool_parser="hermes",
             reasoning_parser="",
             enforce_eager=True,
+            cuda_graph_tokens=512,
             cpu_kv_cache_gib=1,
             cpu_threads_bind="auto",
         ),
