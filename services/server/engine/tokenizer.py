@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from services.server.engine.pieces import Pieces
+
 
 class FastTokenizer:
     """See ``protocol.Tokenizer``. Encodes by the tokenizers library directly, which takes half of transformers' time.
@@ -21,6 +23,8 @@ class FastTokenizer:
         if self._backend is not None:
             self._backend.no_padding()
             self._backend.no_truncation()
+        fit = self._backend is not None and Pieces.fit(self._backend)
+        self._pieces = Pieces(self._backend) if fit else None
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         """Render messages; with ``tokenize=False`` the text."""
@@ -31,6 +35,8 @@ class FastTokenizer:
         if self._backend is None:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
             return ids
+        if self._pieces is not None and not add_special_tokens:
+            return self._pieces.encode(text)
         (encoded,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded.ids)
 

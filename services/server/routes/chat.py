@@ -1,15 +1,20 @@
 """``POST /v1/chat/completions``."""
 
-from litestar import post
-
 from services.server.answer import Answer
 from services.server.auth import require_key
 from services.server.headers import tell_allowance
 from services.server.limits.guard import within_limits
 from services.server.requests import ServerRequest, answer_chat
+from services.server.routes.generating import Generating
 
 
-@post("/v1/chat/completions", guards=[require_key, tell_allowance, within_limits], role="inference", status_code=200)
+@Generating(
+    "/v1/chat/completions",
+    http_method="POST",
+    guards=[require_key, tell_allowance, within_limits],
+    role="inference",
+    status_code=200,
+)
 async def chat_completions(request: ServerRequest) -> Answer:
     """Answer a conversation, plain or streamed."""
     return await answer_chat(request)

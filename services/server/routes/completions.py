@@ -1,15 +1,20 @@
 """``POST /v1/completions``."""
 
-from litestar import post
-
 from services.server.answer import Answer
 from services.server.auth import require_key
 from services.server.headers import tell_allowance
 from services.server.limits.guard import within_limits
 from services.server.requests import ServerRequest, answer_completion
+from services.server.routes.generating import Generating
 
 
-@post("/v1/completions", guards=[require_key, tell_allowance, within_limits], role="inference", status_code=200)
+@Generating(
+    "/v1/completions",
+    http_method="POST",
+    guards=[require_key, tell_allowance, within_limits],
+    role="inference",
+    status_code=200,
+)
 async def completions(request: ServerRequest) -> Answer:
     """Continue texts, plain or streamed."""
     return await answer_completion(request)

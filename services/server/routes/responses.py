@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from litestar import Response, delete, get, post
+from litestar import Response, delete, get
 from litestar.datastructures import State
 from litestar.params import FromPath, FromQuery
 
@@ -14,13 +14,20 @@ from services.server.limits.guard import within_limits
 from services.server.requests import ServerRequest
 from services.server.responses.answering import answer_response
 from services.server.responses.schema import LOGPROBS
+from services.server.routes.generating import Generating
 from services.server.tuning.house import bounded, ordered
 from services.server.tuning.views import Deleted, Listing
 
 MOST_ITEMS = 100
 
 
-@post("/v1/responses", guards=[require_key, tell_allowance, within_limits], role="inference", status_code=200)
+@Generating(
+    "/v1/responses",
+    http_method="POST",
+    guards=[require_key, tell_allowance, within_limits],
+    role="inference",
+    status_code=200,
+)
 async def create_response(request: ServerRequest) -> Answer:
     """Answer an input, plain or streamed."""
     return await answer_response(request)
