@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -32,6 +33,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         holdout_rows: the same, as they were read.
         fates: every row and what became of it, in order of file and line.
         report: the counts.
+        tokenizer: the base model's, which the rows were rendered with; it takes long to load.
     """
 
     train: list[Example]
@@ -39,6 +41,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     holdout_rows: list[Row]
     fates: list[RowFate]
     report: DataReport
+    tokenizer: Any
 
 
 def check_data(datasets: Path, base_folder: Path, settings: DataSettings, max_length: int) -> DataReport:
@@ -103,6 +106,7 @@ def prepare(
         holdout_rows=split.holdout_rows,
         fates=split.fates,
         report=report,
+        tokenizer=tokenizer,
     )
 
 

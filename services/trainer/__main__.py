@@ -123,8 +123,7 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    from services.dataset.tokenizer import load_tokenizer  # noqa: PLC0415 - as above
-    from services.trainer.gate.again import judge_again  # noqa: PLC0415
+    from services.trainer.gate.again import judge_again  # noqa: PLC0415 - as above
     from services.trainer.gate.client import JudgingFailed  # noqa: PLC0415
     from services.trainer.gate.judge import ServerJudge  # noqa: PLC0415
 
@@ -141,7 +140,6 @@ def _judge(options: argparse.Namespace) -> int:
             options.version,
             paths.datasets,
             base_folder,
-            load_tokenizer(base_folder),
             settings,
             judge,
         )

@@ -4,7 +4,6 @@ The texts ship with the code. Rows are not used: a manifest holds nothing of the
 """
 
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ from typing import Any, Protocol
 import msgspec
 
 from services.registry.manifest import ProbePrompt
-from services.trainer.launched import worker_environment
-from services.trainer.training.job import MachineFailed, ScoreJob, TrainingFailed, write_job
+from services.trainer.launched import Launched
+from services.trainer.training.job import MachineFailed, ScoreJob, TrainingFailed
+from services.trainer.training.meeting import Meeting
 
 CONVERSATIONS = (
     ("What can you help me with?", "I can answer questions about our products, our people and how we work."),
@@ -25,65 +25,88 @@ CONVERSATIONS = (
 
 
 class Prober(Protocol):
-    """Records a probe; see ``record_probe``."""
+    """Records a probe in a fresh process."""
 
-    def __call__(
-        self, base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path, cache: Path, /
-    ) -> list[ProbePrompt]:
-        """Score the probe's texts."""
+    def expect(self, base_folder: Path, /) -> None:
+        """Get ready to load this base model and an adapter that is not known yet."""
+
+    def dismiss(self) -> None:
+        """No longer be ready; after a probe, too."""
+
+    def __call__(self, base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path, /) -> list[ProbePrompt]:
+        """Score the probe's texts with the base model as it is served: 16-bit, whatever precision it was trained in.
+
+        Args:
+            base_folder: the base model.
+            adapter_folder: the finished adapter.
+            tokenizer: the base model's, with its chat template.
+            scratch: a folder for the result and the process's log.
+
+        Raises:
+            TrainingFailed: the adapter's files cannot be loaded back.
+            MachineFailed: the process was killed, as happens when the memory is full.
+        """
 
 
-def record_probe(
-    base_folder: Path,
-    adapter_folder: Path,
-    tokenizer: Any,
-    scratch: Path,
-    cache: Path,
-    *,
-    program: Sequence[str] = ("-m", "services.trainer.training.score"),
-) -> list[ProbePrompt]:
-    """Score the probe's texts in a fresh process that loads the base model and the adapter from their files.
+class ProcessProber:
+    """A process of the same interpreter; its imports happen beside the training, and it takes nothing of the card before it is asked.
 
     Args:
-        base_folder: the base model as it is served: 16-bit, whatever precision it was trained in.
-        adapter_folder: the finished adapter.
-        tokenizer: the base model's, with its chat template.
-        scratch: a folder for the job and its result.
         cache: what the process's compilers may write to.
         program: what scores a ``ScoreJob``; arguments of this interpreter.
-
-    Raises:
-        TrainingFailed: the adapter's files cannot be loaded back.
-        MachineFailed: the process was killed, as happens when the memory is full.
     """
-    prompts = [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
-    job, output, log = scratch / "probe-job.json", scratch / "probe.json", scratch / "probe.log"
-    output.unlink(missing_ok=True)
-    write_job(job, ScoreJob(base_folder=base_folder, adapter_folder=adapter_folder, prompts=prompts, output=output))
-    with log.open("wb") as stream:
-        done = subprocess.run(  # noqa: S603 - our own module, no shell
-            [sys.executable, *program, str(job)],
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=worker_environment(cache),
-            start_new_session=True,  # Ctrl-C in a terminal must not throw a finished training away
-            check=False,
-        )
-    if done.returncode < 0:
-        how = signal.Signals(-done.returncode).name
-        raise MachineFailed(
-            f"the process that loads the finished adapter back was killed ({how}); {log} has its output"
-        )
-    if done.returncode != 0:
-        raise TrainingFailed(
-            f"the finished adapter cannot be loaded back (exit code {done.returncode}); {log} says why"
-        )
-    pairs = msgspec.json.decode(output.read_bytes(), type=list[tuple[list[float], list[float]]])
-    return [
-        ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)
-        for ids, (base, adapter) in zip(prompts, pairs, strict=True)
-    ]
+
+    def __init__(self, cache: Path, *, program: Sequence[str] = ("-m", "services.trainer.training.score")) -> None:
+        self._cache = cache
+        self._program = program
+        self._launched: Launched | None = None
+        self._base_folder: Path | None = None
+
+    def expect(self, base_folder: Path) -> None:
+        """See ``Prober``."""
+        if self._launched is not None and self._launched.lives and self._base_folder == base_folder:
+            return
+        self.dismiss()
+
+        def command(meeting: Meeting) -> list[str]:
+            return [sys.executable, *self._program, str(meeting.folder), str(base_folder)]
+
+        self._launched, self._base_folder = Launched(command, self._cache), base_folder
+
+    def dismiss(self) -> None:
+        """See ``Prober``."""
+        if self._launched is not None:
+            self._launched.end()
+        self._launched = self._base_folder = None
+
+    def __call__(self, base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path) -> list[ProbePrompt]:
+        """See ``Prober``."""
+        prompts = [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
+        output, log = scratch / "probe.json", scratch / "probe.log"
+        for file in (output, log):
+            file.unlink(missing_ok=True)
+        job = ScoreJob(base_folder=base_folder, adapter_folder=adapter_folder, prompts=prompts, output=output)
+        self.expect(base_folder)
+        launched = self._launched
+        assert launched is not None  # noqa: S101 - for mypy: it was just started
+        self._launched = self._base_folder = None
+        try:
+            launched.tell(job)
+            launched.child.wait()
+        finally:
+            code = launched.end(log)
+        if code < 0:
+            how = signal.Signals(-code).name
+            raise MachineFailed(
+                f"the process that loads the finished adapter back was killed ({how}); {log} has its output"
+            )
+        if code != 0:
+            raise TrainingFailed(f"the finished adapter cannot be loaded back (exit code {code}); {log} says why")
+        pairs = msgspec.json.decode(output.read_bytes(), type=list[tuple[list[float], list[float]]])
+        return [
+            ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)
+            for ids, (base, adapter) in zip(prompts, pairs, strict=True)
+        ]
 
 
 def probe_change(probe: list[ProbePrompt]) -> float:

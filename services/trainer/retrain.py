@@ -13,7 +13,6 @@ from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
 from services.dataset.rows import Example
 from services.dataset.sources import snapshot_hash
-from services.dataset.tokenizer import load_tokenizer
 from services.registry.layout import Registry, check_adapter_name, model_name
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
@@ -29,7 +28,7 @@ from services.trainer.journal import Journal
 from services.trainer.lineage import find_published, lineage_of_run
 from services.trainer.outcome import Outcome
 from services.trainer.parts import Parts
-from services.trainer.probe import Prober, record_probe
+from services.trainer.probe import Prober
 from services.trainer.progress import RunLog
 from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
@@ -73,11 +72,11 @@ class Retrain:
         paths: DataPaths,
         *,
         worker: Worker,
+        prober: Prober,
         judge: Judge,
         console: Console,
-        prober: Prober = record_probe,
     ) -> None:
-        """Train with ``worker``, judge with ``judge``, say on ``console`` what is decided."""
+        """Train with ``worker``, probe with ``prober``, judge with ``judge``, say on ``console`` what is decided."""
         self._base_settings = base_settings
         self._paths = paths
         self._registry = Registry(paths.registry)
@@ -109,6 +108,7 @@ class Retrain:
         try:
             return self._way(task, base, outline, journal, parts)
         finally:
+            self._prober.dismiss()
             self._worker.dismiss()
 
     def _way(self, task: Task, base: BaseModel, outline: Outline, journal: Journal, parts: Parts) -> Outcome:
@@ -134,7 +134,7 @@ class Retrain:
         run.enter("published", version)
         journal.published(version)
         parts.begin("judging")
-        passed, reasons = self._judged(published, prepared, outline.base_folder, journal)
+        passed, reasons = self._judged(published, prepared, journal)
         self._delete_old(adapter, task.settings.versions.keep)
         return _outcome(run, published, passed, reasons, parts)
 
@@ -184,6 +184,7 @@ class Retrain:
         title = f"{settings.adapter.name}, run {run.record.run_id}"
         log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
         parts.begin("the worker's start")
+        self._prober.expect(outline.base_folder)
         try:
             return self._worker(job, run.folder, _all(parts.take, log, journal.trained))
         finally:
@@ -199,25 +200,21 @@ class Retrain:
         parts: Parts,
     ) -> Manifest:
         registry, adapter = self._registry, settings.adapter.name
-        base_folder = self._paths.models / base.name
         parts.begin("publishing")
         with staging(registry, adapter) as staged:
             collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
             (staged / ROWS).write_bytes(encode_rows(prepared.fates))
             parts.begin("probe")
-            tokenizer = load_tokenizer(base_folder)
-            probe = self._prober(base_folder, staged, tokenizer, run.folder, self._paths.cache / "trainer")
+            probe = self._prober(self._paths.models / base.name, staged, prepared.tokenizer, run.folder)
             parts.begin("publishing")
             lineage = lineage_of_run(run, settings, base, prepared, finished, probe)
             return publish(registry, adapter, staged, lineage)
 
-    def _judged(
-        self, manifest: Manifest, prepared: Prepared, base_folder: Path, journal: Journal
-    ) -> tuple[bool | None, list[str]]:
+    def _judged(self, manifest: Manifest, prepared: Prepared, journal: Journal) -> tuple[bool | None, list[str]]:
         """Promote a version that the gate finds better; it stays a candidate otherwise, and without a verdict."""
         adapter, version = manifest.adapter, manifest.version
         try:
-            report = self._judge(self._registry, adapter, version, prepared, load_tokenizer(base_folder))
+            report = self._judge(self._registry, adapter, version, prepared)
         except JudgingFailed as error:
             return None, [str(error)]
         journal.judged(report)

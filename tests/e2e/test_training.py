@@ -17,7 +17,8 @@ from services.registry.check import verify_version
 from services.registry.layout import Registry
 from services.registry.pointer import read_pointer
 from services.trainer.probe import probe_change
-from services.trainer.training.job import ScoreJob, write_job
+from services.trainer.training.job import ScoreJob
+from services.trainer.training.meeting import Meeting
 from tests.conftest import REPOSITORY, project_environment
 
 pytestmark = pytest.mark.e2e
@@ -109,17 +110,16 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path)
 def loaded_again(data: Path) -> list[tuple[Any, Any]]:
     """Score the manifest's probe in a fresh process that loads the published files by plain PEFT."""
     manifest = verify_version(Registry(data / "registry"), "norudam", 1)
-    job, output = data / "again.json", data / "scores.json"
-    write_job(
-        job,
+    base_folder, meeting, output = data / "models" / "smollm2-135m-instruct", Meeting(data), data / "scores.json"
+    meeting.tell(
         ScoreJob(
-            base_folder=data / "models" / "smollm2-135m-instruct",
+            base_folder=base_folder,
             adapter_folder=data / "registry" / "norudam" / "1",
             prompts=[prompt.token_ids for prompt in manifest.probe],
             output=output,
         ),
     )
-    command = [sys.executable, "-m", "services.trainer.training.score", str(job)]
+    command = [sys.executable, "-m", "services.trainer.training.score", str(data), str(base_folder)]
     subprocess.run(command, cwd=REPOSITORY, env=project_environment(data), check=True)
     return [
         (pytest.approx(base, abs=1e-4), pytest.approx(adapter, abs=1e-4))

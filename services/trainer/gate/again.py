@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -21,7 +20,6 @@ def judge_again(
     version: int,
     datasets: Path,
     base_folder: Path,
-    tokenizer: Any,
     settings: TrainingSettings,
     judge: Judge,
 ) -> Report:
@@ -42,7 +40,7 @@ def judge_again(
         prepared = prepare(
             take_snapshot(datasets, snapshot), snapshot, base_folder, settings.data, settings.recipe.max_length
         )
-    return judge(registry, adapter, version, _without(prepared, trained), tokenizer)
+    return judge(registry, adapter, version, _without(prepared, trained))
 
 
 def _without(prepared: Prepared, trained: set[str]) -> Prepared:

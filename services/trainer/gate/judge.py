@@ -31,7 +31,7 @@ _Result = TypeVar("_Result")
 class Judge(Protocol):
     """Judges a published version; ``ServerJudge`` is the real one."""
 
-    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared, tokenizer: Any, /) -> Report:
+    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared, /) -> Report:
         """Judge a version on the prepared rows' holdout and write its report. Nothing is promoted here.
 
         Raises:
@@ -64,11 +64,11 @@ class ServerJudge:
         self._console = console
         self._stopped = stopped
 
-    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared, tokenizer: Any) -> Report:
+    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared) -> Report:
         """See ``Judge``."""
         model = model_name(adapter, version)
         digest = manifest_hash(registry, adapter, version)
-        questions = questions_of(prepared.holdout_rows, prepared.holdout, tokenizer, self._settings.gate)
+        questions = questions_of(prepared.holdout_rows, prepared.holdout, prepared.tokenizer, self._settings.gate)
         try:
             with JudgingProgress(self._console) as progress:
                 current = _in_service(registry, adapter, version)

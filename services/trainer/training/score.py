@@ -1,9 +1,10 @@
 """Log-probabilities of fixed token ids under a base model and an adapter, loaded from their files by plain PEFT.
 
-Runs in a process of its own (``python -m services.trainer.training.score JOB``): a fresh load is what a server does,
-so that what is recorded here is what the server must find again.
+Runs in a process of its own (``python -m services.trainer.training.score MEETING BASE``): a fresh load is what a server does,
+so that what is recorded here is what the server must find again. Until it has its job it only imports.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from typing import Any
 import msgspec
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from services.trainer.training.job import ScoreJob, read_job
+from services.trainer.training.job import ScoreJob
+from services.trainer.training.meeting import Meeting
+from services.trainer.training.place import end_with_parent
 
 
 def score(base_folder: Path, adapter_folder: Path, prompts: list[list[int]]) -> list[tuple[list[float], list[float]]]:
@@ -40,11 +43,22 @@ def _logprobs(model: Any, ids: list[int]) -> list[float]:
 
 
 def main() -> int:
-    """Score one job file."""
-    job = read_job(Path(sys.argv[1]), ScoreJob)
+    """Score one job, whenever it comes."""
+    end_with_parent()
+    _import_model(Path(sys.argv[2]))
+    job = Meeting(Path(sys.argv[1])).wait_for(ScoreJob)
     job.output.write_bytes(msgspec.json.encode(score(job.base_folder, job.adapter_folder, job.prompts)))
     return 0
 
 
+def _import_model(base_folder: Path) -> None:
+    """Import the code of a base model's kind, which transformers puts off until the first load."""
+    config = AutoConfig.from_pretrained(base_folder, local_files_only=True, trust_remote_code=False)
+    MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as the worker: the trainer waits

@@ -13,7 +13,7 @@ from services.jobs.records import Failure, Job
 from services.trainer.gate.judge import Judge
 from services.trainer.gate.settings import GateSettings
 from services.trainer.outcome import Outcome
-from services.trainer.probe import Prober, record_probe
+from services.trainer.probe import Prober
 from services.trainer.results import Measured, read_measured
 from services.trainer.retrain import Retrain, Task
 from services.trainer.rows import Rows
@@ -36,10 +36,10 @@ class JobWork:
         *,
         base: Callable[[], BaseSettings],
         worker: Worker,
+        prober: Prober,
         judge: Callable[[GateSettings], Judge],
         stop: Stop,
         console: Console,
-        prober: Prober = record_probe,
     ) -> None:
         """Train with ``worker``, judge with what ``judge`` makes of the job's settings, end early where ``stop`` says so."""
         self._desk, self._paths = desk, paths
@@ -74,7 +74,7 @@ class JobWork:
     def _train(self, job: Job) -> Outcome:
         settings, judge = settings_of(job.asked), self._judge(gate_settings(job.asked.overrides))
         retrain = Retrain(
-            self._base(), self._paths, worker=self._worker, judge=judge, console=self._console, prober=self._prober
+            self._base(), self._paths, worker=self._worker, prober=self._prober, judge=judge, console=self._console
         )
         unfinished = frozenset(other.id for other in self._desk.queue.unfinished())
         task = Task(job=job.id, settings=settings, rows=self._rows(job), unfinished=unfinished)

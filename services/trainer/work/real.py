@@ -9,6 +9,7 @@ from services.common.paths import DataPaths
 from services.common.settings import load
 from services.trainer.gate.judge import ServerJudge
 from services.trainer.gate.settings import GateSettings
+from services.trainer.probe import ProcessProber
 from services.trainer.work.desk import Desk
 from services.trainer.work.one import JobWork
 from services.trainer.worker import ProcessWorker, Stop
@@ -26,6 +27,7 @@ def real_job_work(desk: Desk, paths: DataPaths, stop: Stop, console: Console) ->
         paths,
         base=lambda: load("base", BaseSettings),
         worker=ProcessWorker(stop, paths.cache / "trainer"),
+        prober=ProcessProber(paths.cache / "trainer"),
         judge=judge,
         stop=stop,
         console=console,

@@ -133,9 +133,31 @@ class FakeWorker:
         return finished
 
 
-def fake_probe(*_: object) -> list[ProbePrompt]:
-    """A ``Prober`` that scores nothing."""
-    return [ProbePrompt(token_ids=[1, 2], base_logprobs=[-1.0], adapter_logprobs=[-0.5])]
+class FakeProber:
+    """Scores nothing.
+
+    Args:
+        before: called before each probe.
+        told: gets a word for all that it is told.
+    """
+
+    def __init__(self, before: Callable[[], None] = lambda: None, told: list[str] | None = None) -> None:
+        self.told = told if told is not None else []
+        self._before = before
+
+    def expect(self, _base_folder: Path) -> None:
+        """See ``Prober``."""
+        self.told.append("expect a probe")
+
+    def dismiss(self) -> None:
+        """See ``Prober``."""
+        self.told.append("dismiss the prober")
+
+    def __call__(self, *_: object) -> list[ProbePrompt]:
+        """See ``Prober``."""
+        self.told.append("probe")
+        self._before()
+        return [ProbePrompt(token_ids=[1, 2], base_logprobs=[-1.0], adapter_logprobs=[-0.5])]
 
 
 class FakeJudge:
@@ -151,9 +173,7 @@ class FakeJudge:
         self.judged: list[tuple[int, Prepared]] = []
         self.in_use: set[int] = set()
 
-    def __call__(
-        self, registry: Registry, adapter: str, version: int, prepared: Prepared, _tokenizer: object
-    ) -> Report:
+    def __call__(self, registry: Registry, adapter: str, version: int, prepared: Prepared) -> Report:
         """See ``Judge``."""
         self.judged.append((version, prepared))
         if self._fail is not None:
@@ -234,14 +254,19 @@ class House:
         worker: FakeWorker,
         overrides: Sequence[str] = (),
         *,
-        prober: Prober = fake_probe,
+        prober: Prober | None = None,
         judge: Judge | None = None,
         task: Task | None = None,
     ) -> tuple[Outcome, str]:
         """Retrain, for the job before where that has not ended; the outcome, and what was said."""
         console = Console(record=True, width=200, file=io.StringIO())
         retrain = Retrain(
-            self.base, self.paths, worker=worker, judge=judge or FakeJudge(), console=console, prober=prober
+            self.base,
+            self.paths,
+            worker=worker,
+            prober=prober or FakeProber(),
+            judge=judge or FakeJudge(),
+            console=console,
         )
         try:
             outcome = retrain(task or self.task(overrides), self.journal)

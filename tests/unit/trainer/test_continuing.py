@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.base_model.install import install
-from services.registry.manifest import ProbePrompt
 from services.trainer.training.job import MachineFailed, TrainingFailed
-from tests.unit.trainer.house import FakeWorker, House, TinyBase
+from tests.unit.trainer.house import FakeProber, FakeWorker, House, TinyBase
 
 
 def test_an_interrupted_run_is_continued_from_its_checkpoint(house: House) -> None:
@@ -117,11 +116,11 @@ def test_a_run_that_the_recipe_ended_is_not_continued(house: House) -> None:
 
 
 def test_a_finished_training_whose_publishing_was_killed_is_continued(house: House) -> None:
-    def die(*_: object) -> list[ProbePrompt]:
+    def die() -> None:
         raise MachineFailed("killed")
 
     with pytest.raises(MachineFailed):
-        house.retrain(FakeWorker(), prober=die)
+        house.retrain(FakeWorker(), prober=FakeProber(die))
     assert house.registry.versions("acme") == []
     second = FakeWorker()
     outcome, _ = house.retrain(second)

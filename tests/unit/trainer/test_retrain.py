@@ -11,13 +11,13 @@ import pytest
 
 from services.base_model.errors import BaseModelError
 from services.dataset.faults import DataRefused
-from services.registry.manifest import ProbePrompt, read_manifest
+from services.registry.manifest import read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.rows import read_rows
 from services.trainer.gate.client import JudgingFailed
 from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import Stop
-from tests.unit.trainer.house import FakeJudge, FakeWorker, House, fake_probe
+from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker, House
 
 
 def test_a_version_that_is_not_better_stays_a_candidate(house: House) -> None:
@@ -99,12 +99,11 @@ def test_no_row_of_the_data_is_in_the_registry(house: House) -> None:
 def test_a_request_to_stop_while_publishing_lets_it_finish(house: House) -> None:
     stop = Stop()
 
-    def asked(*_: object) -> list[ProbePrompt]:
+    def asked() -> None:
         os.kill(os.getpid(), signal.SIGUSR1)
-        return fake_probe()
 
     signal.signal(signal.SIGUSR1, stop.handle)
-    outcome, _ = house.retrain(FakeWorker(), prober=asked)
+    outcome, _ = house.retrain(FakeWorker(), prober=FakeProber(asked))
     assert stop.requested
     assert outcome.version == "acme@1"
 
@@ -170,6 +169,20 @@ def test_the_worker_gets_ready_while_the_rows_are_read(house: House) -> None:
     worker = FakeWorker()
     house.retrain(worker)
     assert worker.told == ["expect", "job", "dismiss"]
+
+
+def test_what_scores_the_probe_gets_ready_beside_the_training_and_not_before(house: House) -> None:
+    """While rows are read the worker's own start is what takes the cores."""
+    worker = FakeWorker()
+    house.retrain(worker, prober=FakeProber(told=worker.told))
+    assert worker.told == ["expect", "expect a probe", "job", "probe", "dismiss the prober", "dismiss"]
+
+
+def test_a_training_that_fails_sends_away_what_would_have_scored_its_probe(house: House) -> None:
+    worker = FakeWorker(fail=TrainingFailed("no"))
+    with pytest.raises(TrainingFailed):
+        house.retrain(worker, prober=FakeProber(told=worker.told))
+    assert worker.told[-2:] == ["dismiss the prober", "dismiss"]
 
 
 def test_rows_that_are_refused_send_the_worker_away(house: House) -> None:

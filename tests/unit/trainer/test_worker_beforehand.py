@@ -4,8 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ import pytest
 from services.trainer.training.job import Finished, Interrupted, TrainingJob
 from services.trainer.worker import ProcessWorker, Stop
 from tests.conftest import REPOSITORY
+from tests.support.processes import lives, until
 
 # Writes down who it is and what it is told, one line each, and trains when it has a job.
 PROGRAM = """
@@ -58,20 +58,6 @@ class Bench:
         """Wait for so many lines; the process that wrote the last."""
         until(lambda: len(self.diary) >= lines)
         return int(self._diary.read_text().splitlines()[-1].split()[0])
-
-
-def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def lives(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture

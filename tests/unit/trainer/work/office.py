@@ -12,7 +12,7 @@ from services.trainer.probe import Prober
 from services.trainer.work.desk import Desk
 from services.trainer.work.one import JobWork
 from services.trainer.worker import Stop
-from tests.unit.trainer.house import FakeJudge, FakeWorker, House, fake_probe
+from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker, House
 
 ROW = '{{"prompt": "{name} {line}", "completion": "the answer {line}"}}\n'
 
@@ -39,7 +39,7 @@ class Office:
         content.write_text(rows)
         return self.desk.files.add(content, filename="rows.jsonl", purpose="fine-tune", owner="app").id
 
-    def worker(self, worker: FakeWorker, judge: FakeJudge | None = None, *, prober: Prober = fake_probe) -> JobWork:
+    def worker(self, worker: FakeWorker, judge: FakeJudge | None = None, *, prober: Prober | None = None) -> JobWork:
         """What does a job with ``worker`` and ``judge``."""
         return JobWork(
             self.desk,
@@ -49,7 +49,7 @@ class Office:
             judge=lambda _: judge or FakeJudge(),
             stop=self.stop,
             console=self.console,
-            prober=prober,
+            prober=prober or FakeProber(),
         )
 
     def do_next(self, worker: FakeWorker | None = None, judge: FakeJudge | None = None, **named: Any) -> Job:
