@@ -1,5 +1,6 @@
 """The base model's tokenizer, from its folder, offline, without remote code."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,12 @@ def load_tokenizer(base_folder: Path) -> Any:
     from transformers import AutoTokenizer  # noqa: PLC0415 - takes seconds to import
 
     return AutoTokenizer.from_pretrained(base_folder, local_files_only=True, trust_remote_code=False, use_fast=True)
+
+
+def import_tokenizers() -> None:
+    """Import what the first ``load_tokenizer`` would."""
+    importlib.import_module("transformers.tokenization_utils_tokenizers")
+    importlib.import_module("transformers.models.auto.tokenization_auto")
 
 
 def stop_ids(tokenizer: Any, base_folder: Path) -> frozenset[int]:

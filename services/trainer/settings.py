@@ -69,9 +69,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     Attributes:
         cards: on which an update's rows are spread; ``auto`` is all where they pay.
+        warm: whether the trainer keeps a spare worker while it waits for jobs.
     """
 
     cards: Literal["auto"] | Positive
+    warm: bool
 
 
 class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,27 +1,43 @@
-"""One job in a process of its own: ``python -m services.trainer.work JOB``. Started by ``loop.py``, not by hand."""
+"""One job in a process of its own: ``python -m services.trainer.work``. Started by ``process.py``, not by hand."""
 
 import signal
 import sys
+from types import FrameType
 
 from rich.console import Console
 
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
+from services.dataset.tokenizer import import_tokenizers
 from services.trainer.work.desk import Desk
 from services.trainer.work.real import real_job_work
-from services.trainer.worker import Stop
+from services.trainer.worker import ProcessWorker, Stop
 
 
 def main() -> int:
-    """Work on the claimed job that the command line names; 0 when the queue says how it ended."""
-    configure_logs(as_json=None)
-    stop = Stop()
-    signal.signal(signal.SIGTERM, stop.handle)
+    """Work on the claimed job whose id comes by the standard input; 0 when the queue says how it ended, or when none came.
+
+    Until it comes this process is as good as any that begins later: it has imported, and has read neither settings nor base model.
+    """
+    signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
-    paths = DataPaths.from_environment()
-    desk = Desk(paths)
-    real_job_work(desk, paths, stop, Console(stderr=True))(desk.queue.get(sys.argv[1]))
+    configure_logs(as_json=None)
+    stop, paths = Stop(), DataPaths.from_environment()
+    worker = ProcessWorker(stop, paths.cache / "trainer")
+    try:
+        worker.start()
+        import_tokenizers()
+        if job := sys.stdin.readline().strip():  # nothing where the process that would have written it is gone
+            signal.signal(signal.SIGTERM, stop.handle)
+            desk = Desk(paths)
+            real_job_work(desk, paths, worker, stop, Console(stderr=True))(desk.queue.get(job))
+    finally:
+        worker.dismiss()
     return 0
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ from services.trainer.work.deletions import Deleter
 from services.trainer.work.desk import Desk
 from services.trainer.work.door import Door
 from services.trainer.work.list import list_jobs, print_jobs
-from services.trainer.work.loop import InProcess, serve
+from services.trainer.work.loop import serve
+from services.trainer.work.process import JobProcesses
 from services.trainer.work.settings import gate_settings, training_settings
-from services.trainer.worker import Stop
+from services.trainer.work.surroundings import surroundings
+from services.trainer.worker import ProcessWorker, Stop
 
 
 def retrain(options: argparse.Namespace) -> int:
@@ -48,7 +50,18 @@ def work(options: argparse.Namespace) -> int:
     paths, stop = DataPaths.from_environment(), stop_on_signals()
     desk = Desk(paths)
     tidy = Deleter(desk.deletions, Registry(paths.registry))
-    serve(desk, lambda held: InProcess(desk, stop, held), stop, idle=tidy)
+    processes = JobProcesses(
+        desk, stop, warm=lambda: training_settings([]).worker.warm, surroundings=lambda: surroundings(paths)
+    )
+
+    def idle() -> None:
+        tidy()
+        processes.get_ready()
+
+    try:
+        serve(desk, processes.holding, stop, idle=idle)
+    finally:
+        processes.dismiss()
     return exits.DONE
 
 
@@ -81,7 +94,7 @@ def stop_on_signals() -> Stop:
 def _real(desk: Desk, paths: DataPaths, stop: Stop, console: Console) -> Callable[[Job], Outcome | None]:
     from services.trainer.work.real import real_job_work  # noqa: PLC0415 - takes a second to import; a follower needs none
 
-    return real_job_work(desk, paths, stop, console)
+    return real_job_work(desk, paths, ProcessWorker(stop, paths.cache / "trainer"), stop, console)
 
 
 def _say_end(job: Job, door: Door, options: argparse.Namespace, console: Console) -> int:

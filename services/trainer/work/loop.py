@@ -1,21 +1,17 @@
 """The worker's day: take a job, have it done, take the next; while there is none, tidy up and wait."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import structlog
 
-from services.jobs.records import Failure, Job
+from services.jobs.records import Job
 from services.registry.errors import RegistryBusy
 from services.trainer.work.desk import Desk
 from services.trainer.worker import Stop
 
 POLL_SECONDS = 1.0
-DIED = "machine_failed"
 
 
 class Doing(Protocol):
@@ -66,35 +62,3 @@ def serve(desk: Desk, do: "Callable[[int], Doing]", stop: Stop, *, idle: Callabl
                 said = str(busy)
                 structlog.get_logger().info("another process works on the queue", holder=said)
             time.sleep(POLL_SECONDS)
-
-
-class InProcess:
-    """Has a job done by a process of its own: what it imports and allocates is gone afterwards, and its death is not the worker's."""
-
-    def __init__(
-        self, desk: Desk, stop: Stop, held: int, *, program: tuple[str, ...] = ("-m", "services.trainer.work")
-    ) -> None:
-        """Pass ``stop`` on, and the descriptor that holds the queue: while either process lives, nobody else is the worker."""
-        self._desk = desk
-        self._stop = stop
-        self._held = held
-        self._program = program
-
-    def __call__(self, job: Job) -> None:
-        """See ``Doing``."""
-        child = subprocess.Popen(  # noqa: S603 - our own module, no shell
-            [sys.executable, *self._program, job.id],
-            pass_fds=(self._held,),
-            stdin=subprocess.DEVNULL,
-            env=os.environ,
-            start_new_session=True,  # Ctrl-C in a terminal reaches this process only; it passes the request on
-        )
-        with self._stop.passed_to(child):
-            code = child.wait()
-        if self._desk.queue.get(job.id).status != "running":
-            return
-        if self._stop.signalled:
-            self._desk.work.stop(job.id)
-        else:
-            reason = f"the job's process died (exit code {code}), as happens when the machine's memory is full; the trainer's log says more"
-            self._desk.work.fail(job.id, Failure(code=DIED, message=reason), outcome={"error": reason})

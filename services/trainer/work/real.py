@@ -1,4 +1,4 @@
-"""A job's work with the real worker process and the real judge; heavy to import, so only who works on jobs does."""
+"""A job's work with the real probe and the real judge; heavy to import, so only who works on jobs does."""
 
 import logging
 
@@ -12,11 +12,11 @@ from services.trainer.gate.settings import GateSettings
 from services.trainer.probe import ProcessProber
 from services.trainer.work.desk import Desk
 from services.trainer.work.one import JobWork
-from services.trainer.worker import ProcessWorker, Stop
+from services.trainer.worker import Stop, Worker
 
 
-def real_job_work(desk: Desk, paths: DataPaths, stop: Stop, console: Console) -> JobWork:
-    """Work on jobs of ``desk`` below ``paths``, until ``stop``, with progress on ``console``."""
+def real_job_work(desk: Desk, paths: DataPaths, worker: Worker, stop: Stop, console: Console) -> JobWork:
+    """Work on jobs of ``desk`` below ``paths`` with ``worker``, until ``stop``, with progress on ``console``."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would write a line for every question of the gate
 
     def judge(settings: GateSettings) -> ServerJudge:
@@ -26,7 +26,7 @@ def real_job_work(desk: Desk, paths: DataPaths, stop: Stop, console: Console) ->
         desk,
         paths,
         base=lambda: load("base", BaseSettings),
-        worker=ProcessWorker(stop, paths.cache / "trainer"),
+        worker=worker,
         prober=ProcessProber(paths.cache / "trainer"),
         judge=judge,
         stop=stop,
