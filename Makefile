@@ -6,7 +6,7 @@
 #                  override once; no space within a value
 #   FORCE=1        promote a version that the gate did not pass; this is recorded
 #   JSON=1         JSON on standard output and nothing else: check-data, preview, judge, jobs, status, versions, lineage, verify,
-#                  keys
+#                  keys, purge
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -28,6 +28,8 @@ GRACE ?=
 FORCE ?=
 PERCENT ?=
 JOB ?=
+WHO ?=
+YES ?=
 JSON ?=
 PYTHON ?= python3
 
@@ -40,6 +42,7 @@ export WHETSTONE_UID WHETSTONE_GID WHETSTONE_DATA_DIR
 COMPOSE := docker compose -f compose.yaml $(if $(filter cpu,$(PROFILE)),-f compose.cpu.yaml)
 TRAINER := $(COMPOSE) run --rm trainer
 REGISTRY := $(COMPOSE) run --rm registry
+PURGE := $(COMPOSE) run --rm --no-deps -T purge
 KEYS := $(COMPOSE) run --rm --no-deps keys
 # One word for the shell, whatever is in it; nothing where it is empty.
 quote = $(if $(1),'$(subst ','\'',$(1))')
@@ -52,11 +55,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test lint format preflight folders build model up down logs status check-data preview \
-        retrain jobs cancel judge versions promote canary rollback report lineage verify key keys rotate revoke lock clean
+        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys rotate revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= EXPIRES= GRACE= PERCENT= JOB= FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= EXPIRES= GRACE= PERCENT= JOB= WHO= YES=1 FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -142,6 +145,10 @@ check-data: ## check every row of data/datasets without training (JSON=1 lists e
 
 preview: ## show how rows are rendered and what is learnt (ROWS=3, or ROW=file.jsonl:12)
 	$(QUIET)$(TRAINER) preview --rows $(ROWS) $(if $(ROW),--row $(call quote,$(ROW))) $(AS_JSON) $(SETTINGS)
+
+# On standard input, and not echoed: an argument would be in lists of processes and in Docker's records.
+purge: ## find WHO= (a text, or a file with one text per line) among all rows; YES=1 removes those rows and names the versions that learnt them
+	@{ $(if $(WHO),if [ -f $(call quote,$(WHO)) ]; then cat -- $(call quote,$(WHO)); else printf '%s\n' $(call quote,$(WHO)); fi,:); } | $(PURGE) $(if $(YES),--yes) $(AS_JSON)
 
 retrain: preflight ## train on the rows as they are now, publish, judge on the running server, serve it if it is better
 	$(TRAINER) retrain $(SETTINGS)

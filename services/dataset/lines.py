@@ -83,7 +83,7 @@ def _parse(text: str, *, cut_off: bool) -> dict[str, Any]:
         raise _Bad("is not a JSON object", 'Write one object per line, such as {"prompt": ..., "completion": ...}')
     if "\\u" in text:
         # Only an escape can bring these in: the bytes were checked.
-        for inner in _strings(value):
+        for inner in strings(value):
             if _HALF.search(inner):
                 raise _Bad("holds half of a surrogate pair", "Write the character itself, or both halves of its escape")
             if "\0" in inner:
@@ -102,7 +102,7 @@ def _no_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
 
 
-def _strings(value: Any) -> Iterator[str]:
+def strings(value: Any) -> Iterator[str]:
     """Every key and text at any depth; without recursion, since JSON may be nested deeper than Python's stack."""
     waiting = [value]
     while waiting:

@@ -7,5 +7,10 @@ _CLOSING = " .!?\u3002\u2026"
 
 def normalise(text: str) -> str:
     """The text without what does not change its meaning; any other sign can carry meaning (-5, 3.5, code)."""
-    folded = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    folded = fold(text)
     return folded.rstrip(_CLOSING) or folded  # a text of closing marks alone is told apart by them
+
+
+def fold(text: str) -> str:
+    """The text without differences of case, width and white space."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

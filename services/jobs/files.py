@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, insert, or_, select, update
 
 from services.common.durable import sync_folder
 from services.jobs.database import Database
@@ -150,6 +150,28 @@ class FileStore:
             if not connection.execute(delete(files).where(files.c.id == identity)).rowcount:
                 raise FileUnknown(f"No such File object: {identity[:80]}")
         (self._folder / identity).unlink(missing_ok=True)
+
+    def replace(self, identity: str, content: Path) -> None:
+        """Put another content in a file's place: it is moved from ``content``, as ``add`` does.
+
+        Args:
+            identity: the file's id.
+            content: complete; it is made durable here.
+
+        Raises:
+            FileUnknown: there is none.
+            DatabaseUnusable: the volume cannot be written.
+        """
+        try:
+            digest, size = _seal(content)
+            with self._database.writing() as connection:
+                changed = update(files).where(files.c.id == identity).values(sha256=digest, bytes=size)
+                if not connection.execute(changed).rowcount:
+                    raise FileUnknown(f"No such File object: {identity[:80]}")
+                content.rename(self._folder / identity)
+                sync_folder(self._folder)
+        except OSError as error:
+            raise DatabaseUnusable(f"{identity}: {error.strerror}; check the volume and its space") from error
 
     def sweep(self, older_than: float) -> None:
         """Remove expired files, and contents that no record names: of uploads that were cut off, or of killed processes.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from services.base_model.identity import BaseModel
-from services.common.durable import replace_file
+from services.common.durable import replace_file, sync_folder
 
 RUN_FILE = "run.json"
 EVENTS_FILE = "events.jsonl"
@@ -90,6 +90,18 @@ def identity_of(recipe: Any, data: str, base: BaseModel) -> Identity:
 
 def _hash(struct: Any) -> str:
     return hashlib.sha256(msgspec.json.encode(msgspec.to_builtins(struct), order="deterministic")).hexdigest()
+
+
+def discard(folder: Path) -> None:
+    """Delete a run's folder; what a kill leaves of it is no run, and goes with the next ``fresh_folder``.
+
+    Raises:
+        OSError: it cannot be deleted.
+    """
+    doomed = folder.with_name(f"{_NEW_PREFIX}{secrets.token_hex(6)}")
+    folder.rename(doomed)
+    sync_folder(folder.parent)
+    shutil.rmtree(doomed)
 
 
 @contextmanager

@@ -5,19 +5,16 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 import structlog
 from rich.console import Console
 
 from services.dataset.prepare import Prepared
-from services.registry.errors import RegistryError
 from services.registry.layout import Registry, model_name
-from services.registry.manifest import read_manifest
 from services.registry.pointer import read_pointer
-from services.registry.reports import manifest_hash, write_report
+from services.registry.reports import manifest_hash
 from services.trainer.gate.client import JudgeClient, JudgingFailed, VersionNotServed
+from services.trainer.gate.keep import keep_report
 from services.trainer.gate.measure import Sheet, measure
-from services.trainer.gate.page import render_page
 from services.trainer.gate.progress import JudgingProgress
 from services.trainer.gate.questions import Questions, questions_of
 from services.trainer.gate.report import Report, build_report, unjudged_report
@@ -79,9 +76,7 @@ class ServerJudge:
             base, *between, candidate = sheets
             verdict = decide(base, between[0] if between else None, candidate, self._settings)
             report = build_report(model, digest, verdict, sheets, questions, self._settings)
-        folder = registry.folder(adapter, version)
-        page = render_page(report, read_manifest(folder), _loss_curve(folder))
-        write_report(registry, adapter, version, msgspec.json.format(msgspec.json.encode(report), indent=1), page)
+        keep_report(registry, adapter, version, report)
         return report
 
     def loaded(self, adapter: str) -> set[int]:
@@ -161,13 +156,3 @@ def _counter(model: str, questions: Questions, progress: JudgingProgress) -> Cal
         progress(model, done, questions.requests)
 
     return count
-
-
-def _loss_curve(folder: Path) -> str:
-    """The SVG that this project drew; a version from elsewhere has none."""
-    try:
-        return (folder / "loss.svg").read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return "<p>none was published with it</p>"
-    except (OSError, UnicodeDecodeError) as error:
-        raise RegistryError(f"{folder}: loss.svg: {error}; `make verify` tells what else is damaged") from error

@@ -36,6 +36,21 @@ def test_file_is_kept_as_it_came(store: FileStore) -> None:
     assert [path.name for path in store.content(stored.id).parent.iterdir()] == [stored.id]
 
 
+def test_another_content_takes_a_files_place(store: FileStore) -> None:
+    """Under the same id, with its own size and hash; of a file that is gone nothing is made."""
+    stored, scratch = _add(store, b"abc"), store.scratch()
+    scratch.write_bytes(b"a")
+    store.replace(stored.id, scratch)
+    replaced = store.get(stored.id)
+    assert (replaced.bytes, replaced.sha256) == (1, hashlib.sha256(b"a").hexdigest())
+    assert store.content(stored.id).read_bytes() == b"a"
+    store.delete(stored.id)
+    scratch.write_bytes(b"a")
+    with pytest.raises(FileUnknown):
+        store.replace(stored.id, scratch)
+    assert not (scratch.parent / stored.id).exists()
+
+
 def test_deleted_file_is_gone(store: FileStore) -> None:
     """Record and content; a second time it is unknown."""
     stored = _add(store)

@@ -113,3 +113,14 @@ def test_folders_that_containers_mount_are_made_and_looked_at() -> None:
     assert made is not None
     assert folders <= set(made[1].split())
     assert {"jobs"} <= written <= set(WRITABLE)
+
+
+def test_datasets_can_be_written_by_a_purge_alone() -> None:
+    """They are the operator's: whatever else reads them cannot change them."""
+    writing = [
+        name
+        for name, service in _services("compose.yaml").items()
+        if any(volume.endswith(":/data/datasets") for volume in service["volumes"])
+    ]
+    assert writing == ["purge"]
+    assert _services("compose.yaml")["purge"]["network_mode"] == "none"

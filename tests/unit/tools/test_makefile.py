@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 SERVER = ("exec", "server", "python", "-m", "services.server", "status")
 LISTENS = ("--set", "server.host=0.0.0.0", "--set", "server.port=8000")
 KEYS = ("run", "--rm", "--no-deps", "keys", "key")
+PURGE = ("run", "--rm", "--no-deps", "-T", "purge")
 REGISTRY = ("run", "--rm", "registry")
 
 
@@ -112,6 +113,22 @@ def test_keys_are_made_limited_and_revoked(make: Make) -> None:
     assert rotated == [(*KEYS, "rotate", "our app", "--grace", "24h", "--expires", "2028-01-31")]
     assert make("revoke", "NAME=our app") == [(*KEYS, "revoke", "our app")]
     assert make("revoke") == [(*KEYS, "revoke")]
+
+
+@pytest.mark.parametrize("given", ["a text", "a file"])
+def test_who_is_purged_is_told_on_standard_input_alone(make: Make, tmp_path: Path, given: str) -> None:
+    """Neither echoed nor an argument; a text, whatever is in it, or a file's lines."""
+    who, docker = "it's Kim; $HOME", tmp_path / "docker"
+    docker.write_text(docker.read_text() + f"open({str(tmp_path / 'read')!r}, 'wb').write(sys.stdin.buffer.read())\n")
+    (tmp_path / "who").write_text(who + "\nminji@norudam.kr\n")
+    word, read = (who, who + "\n") if given == "a text" else (str(tmp_path / "who"), (tmp_path / "who").read_text())
+    word = word.replace("$", "$$")
+    assert make("purge", f"WHO={word}") == [PURGE]
+    assert (tmp_path / "read").read_text() == read
+    assert make("purge", f"WHO={word}", "YES=1", "JSON=1") == [(*PURGE, "--yes", "--json")]
+    assert make.output == ""
+    assert make("purge") == [PURGE]
+    assert (tmp_path / "read").read_text() == ""
 
 
 def test_a_job_is_cancelled_by_its_id(make: Make) -> None:
