@@ -8,13 +8,20 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingUnixStreamServer
+from types import SimpleNamespace
+from typing import NoReturn, cast
 
 import pytest
 from rich.console import Console
 
 from services.common.settings import load
+from services.dataset.prepare import Prepared
+from services.registry.layout import Registry
+from services.registry.reports import read_judgement, report_file
+from services.trainer.gate.client import VersionNotServed
 from services.trainer.gate.judge import ServerJudge
 from services.trainer.gate.settings import GateSettings
+from tests.support.adapters import publish_adapter
 from tests.unit.trainer.house import CONFIG
 
 
@@ -99,3 +106,23 @@ def test_a_request_to_stop_ends_the_waiting(socket: Path, serve: Callable[..., R
     begun = time.monotonic()
     assert judge(socket, stopped=True).follows("acme", 2) == "judging was interrupted"
     assert time.monotonic() - begun < 5
+
+
+def test_what_was_found_is_kept_beside_the_version(
+    tmp_path: Path, socket: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a promotion, which reads the verdict, and for people, as a page; here of a version that no server would serve."""
+    registry = Registry(tmp_path / "registry")
+    publish_adapter(registry)
+
+    async def refused(*_: object) -> NoReturn:
+        raise VersionNotServed("its rank is over engine.max_lora_rank")
+
+    monkeypatch.setattr(ServerJudge, "_ask", refused)
+    monkeypatch.setattr("services.trainer.gate.judge.questions_of", lambda *_: None)
+    rows = cast("Prepared", SimpleNamespace(holdout_rows=[], holdout=[]))
+    judge(socket)(registry, "acme", 1, rows, None)
+    found = read_judgement(registry, "acme", 1)
+    assert found is not None
+    assert found.reasons == ["its rank is over engine.max_lora_rank"]
+    assert found.reasons[0] in report_file(registry, "acme", 1, "html").read_text()
