@@ -6,7 +6,7 @@
 #                  override once; no space within a value
 #   FORCE=1        promote a version that the gate did not pass; this is recorded
 #   JSON=1         JSON on standard output and nothing else: check-data, preview, judge, jobs, status, versions, lineage, verify,
-#                  keys, purge
+#                  keys, purge, usage
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,6 +24,9 @@ EXPIRES ?=
 ROLES ?=
 RPM ?=
 TPM ?=
+TOKENS_PER_DAY ?=
+FROM ?=
+TO ?=
 GRACE ?=
 FORCE ?=
 PERCENT ?=
@@ -55,11 +58,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test lint format preflight folders build model up down logs status check-data preview \
-        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys rotate revoke lock clean
+        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= EXPIRES= GRACE= PERCENT= JOB= WHO= YES=1 FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= YES=1 FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -116,9 +119,9 @@ preflight: ## check this machine for what `make up` needs; changes nothing
 	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
 folders: ## make the folders below data/ that the containers mount
-	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys responses cache/server cache/trainer)
-	@chmod 700 $(WHETSTONE_DATA_DIR)/responses
-	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys responses cache/server cache/trainer)
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys responses usage cache/server cache/trainer)
+	@chmod 700 $(addprefix $(WHETSTONE_DATA_DIR)/,responses usage)
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys responses usage cache/server cache/trainer)
 
 build: folders ## build both images
 	$(COMPOSE) build
@@ -185,11 +188,14 @@ verify: ## recheck every file of every version against its manifest
 	$(QUIET)$(REGISTRY) verify $(WHICH) $(AS_JSON)
 
 ##@ Keys
-key: ## make an API key for NAME= (limits: MODELS=a,b ROLES=inference,fine-tuning,admin RPM= TPM= EXPIRES=2027-01-31); it is shown once
-	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(ROLES),--roles $(call quote,$(ROLES))) $(if $(RPM),--rpm $(call quote,$(RPM))) $(if $(TPM),--tpm $(call quote,$(TPM))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
+key: ## make an API key for NAME= (limits: MODELS=a,b ROLES=inference,fine-tuning,admin RPM= TPM= TOKENS_PER_DAY= EXPIRES=2027-01-31); it is shown once
+	$(KEYS) key add $(call quote,$(NAME)) $(if $(MODELS),--models $(call quote,$(MODELS))) $(if $(ROLES),--roles $(call quote,$(ROLES))) $(if $(RPM),--rpm $(call quote,$(RPM))) $(if $(TPM),--tpm $(call quote,$(TPM))) $(if $(TOKENS_PER_DAY),--tokens-per-day $(call quote,$(TOKENS_PER_DAY))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))
 
 keys: ## list the API keys
 	$(QUIET)$(KEYS) key list $(AS_JSON)
+
+usage: ## what each key has used, by model and day, as CSV (FROM=2026-11-01 TO=2026-11-30; days in UTC)
+	@$(KEYS) usage $(if $(FROM),--from $(call quote,$(FROM))) $(if $(TO),--to $(call quote,$(TO))) $(AS_JSON)
 
 rotate: ## give the key NAME= another secret, shown once; the old one ends at once, or counts for GRACE=24h
 	$(KEYS) key rotate $(call quote,$(NAME)) $(if $(GRACE),--grace $(call quote,$(GRACE))) $(if $(EXPIRES),--expires $(call quote,$(EXPIRES)))

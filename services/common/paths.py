@@ -52,6 +52,11 @@ class DataPaths:
         return self.root / "responses" / "responses.sqlite"
 
     @property
+    def usage(self) -> Path:
+        """What each key has used; the server writes it."""
+        return self.root / "usage" / "usage.sqlite"
+
+    @property
     def keys(self) -> Path:
         """The API keys' hashes."""
         return self.root / "keys"

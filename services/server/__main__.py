@@ -12,12 +12,14 @@ from services.common.consoles import unbroken
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
 from services.common.settings import SettingsError, load
+from services.jobs.errors import DatabaseUnusable
 from services.jobs.settings import JobDefaults
 from services.server.errors import StartRefused
 from services.server.key_verbs import add_key_verbs
 from services.server.keys import KeysError
 from services.server.settings import ServerSettings
 from services.server.status import NoAnswer, ask, show
+from services.server.usage_verbs import add_usage_verb
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except (SettingsError, BaseModelError, StartRefused, KeysError, NoAnswer) as error:
+    except (SettingsError, BaseModelError, StartRefused, KeysError, NoAnswer, DatabaseUnusable) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
@@ -50,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
+    add_usage_verb(verbs.add_parser("usage", help="say what each key has used, by model and day, as CSV"))
     add_key_verbs(verbs.add_parser("key", help="make, list, rotate and revoke API keys"))
     return parser
 

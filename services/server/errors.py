@@ -254,6 +254,24 @@ class RequestTooLarge(ServerError):
         return [(b"x-should-retry", b"false")]
 
 
+class QuotaUsed(ServerError):
+    """The key has used up its tokens of the day."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def __init__(self, key: str, limit: int, seconds: float) -> None:
+        self._seconds = max(1, math.ceil(seconds))
+        super().__init__(
+            f"The key '{key}' has used its quota of {limit} tokens a day; there are new ones at midnight UTC, in {self._seconds}s."
+        )
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Until midnight; OpenAI's SDKs would ask again within seconds."""
+        return [(b"retry-after", str(self._seconds).encode()), (b"x-should-retry", b"false")]
+
+
 class Unavailable(ServerError):
     """Starting, stopping, or without an engine: later, or elsewhere."""
 

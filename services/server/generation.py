@@ -138,7 +138,10 @@ class Generation:
             self._holds = False
             self._lease.release()
             self._services.admission.give(self._slots)
-            self._meter.settle(self.tally.prompt_tokens, self.tally.completion_tokens)
+            tally = self.tally
+            self._meter.settle(tally.prompt_tokens, tally.completion_tokens)
+            if tally.prompt_tokens:  # else it never came to the engine
+                self._services.usage.add(self._key, self.model, tally.prompt_tokens, tally.completion_tokens)
 
     def close(self) -> None:
         """Give back what the request still holds, and count it."""

@@ -27,7 +27,11 @@ def add_key_verbs(parser: argparse.ArgumentParser) -> None:
     add.add_argument(
         "--roles", type=_roles, default=["inference"], help=f"by commas, of {', '.join(_ROLES)}; inference if not given"
     )
-    for option, what in (("--rpm", "requests a minute"), ("--tpm", "tokens a minute, of prompts and answers")):
+    for option, what in (
+        ("--rpm", "requests a minute"),
+        ("--tpm", "tokens a minute, of prompts and answers"),
+        ("--tokens-per-day", "tokens a day (UTC), of prompts and answers"),
+    ):
         add.add_argument(option, type=_count, metavar="N", help=f"at most N {what}; no limit if not given")
     add.add_argument("--expires", type=_moment, help=_MOMENT)
     add.set_defaults(run=_add)
@@ -54,7 +58,9 @@ def _file() -> KeyFile:
 
 
 def _add(parsed: argparse.Namespace) -> int:
-    limits = KeyLimits(requests_per_minute=parsed.rpm, tokens_per_minute=parsed.tpm)
+    limits = KeyLimits(
+        requests_per_minute=parsed.rpm, tokens_per_minute=parsed.tpm, tokens_per_day=parsed.tokens_per_day
+    )
     print(_file().add(parsed.name, parsed.models, parsed.expires, roles=parsed.roles, limits=limits))
     return 0
 
@@ -79,7 +85,11 @@ def _list(parsed: argparse.Namespace) -> int:
 
 
 def _limits(limits: KeyLimits) -> list[str]:
-    told = (("requests a minute", limits.requests_per_minute), ("tokens a minute", limits.tokens_per_minute))
+    told = (
+        ("requests a minute", limits.requests_per_minute),
+        ("tokens a minute", limits.tokens_per_minute),
+        ("tokens a day", limits.tokens_per_day),
+    )
     return [f"{limit} {what}" for what, limit in told if limit is not None]
 
 

@@ -41,6 +41,8 @@ from services.server.stored.shelf import Shelf
 from services.server.stored.store import ResponseStore, forget_all
 from services.server.tuning.house import Tuning
 from services.server.tuning.sweeping import keep_swept
+from services.server.usage.book import Book
+from services.server.usage.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +91,7 @@ async def serve(plan: Plan) -> int:
         the process's exit code: 0 after a signal, 1 after a failure.
 
     Raises:
-        StartRefused: there are no keys and the address is not loopback, keys, job queue or stored responses cannot be read, or the port or the
+        StartRefused: there are no keys and the address is not loopback, keys, job queue, stored responses or usage cannot be read, or the port or the
             private socket is not to be had.
     """
     settings = plan.settings
@@ -104,6 +106,7 @@ async def serve(plan: Plan) -> int:
     listening = asyncio.create_task(doors.serve())
     running = asyncio.create_task(_run(plan, services))
     stopping = asyncio.create_task(stop.wait())
+    writing = asyncio.create_task(services.usage.keep_written())
     await asyncio.wait((listening, running, stopping), return_when=asyncio.FIRST_COMPLETED)
     code = EXIT_OK if stop.is_set() else EXIT_FAILED
     if running.done() and (error := running.exception()) is not None:
@@ -116,8 +119,10 @@ async def serve(plan: Plan) -> int:
         log.warning("answers interrupted", count=interrupted)
     running.cancel()
     stopping.cancel()
+    writing.cancel()
     doors.close()
-    await asyncio.gather(listening, running, stopping, return_exceptions=True)
+    await asyncio.gather(listening, running, stopping, writing, return_exceptions=True)
+    await services.usage.write()
     if services.model is not None:
         services.model.renderer.close()
         await services.model.engine.close()
@@ -149,15 +154,16 @@ def build_services(plan: Plan) -> Services:
         files = FileStore(database, plan.paths.job_files)
         tuning = Tuning(database, files, plan.defaults)
         stored = Shelf(_response_store(plan), settings.limits)
+        usage = Ledger(Book(plan.paths.usage))
     except DatabaseUnusable as error:
         raise StartRefused(str(error)) from error
     return Services(
-        base=plan.base.name,
-        fingerprint=plan.base.fingerprint,
+        base=plan.base,
         settings=settings,
         doorkeeper=Doorkeeper(keys),
         trips=plan.paths.canary_trips,
         accounts=Accounts(),
+        usage=usage,
         tuning=tuning,
         stored=stored,
     )

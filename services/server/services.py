@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.base_model.identity import BaseModel
 from services.server.adapters.canary import Canaries
 from services.server.adapters.catalogue import Catalogue
 from services.server.adapters.reconcile import Reconciler
@@ -22,6 +23,7 @@ from services.server.stored.shelf import Shelf
 from services.server.tuning.checking import check_rows
 from services.server.tuning.house import Tuning
 from services.server.tuning.uploads import Uploads
+from services.server.usage.ledger import Ledger
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -37,11 +39,11 @@ class Services:
     """The server's parts.
 
     Args:
-        base: the base model's name.
-        fingerprint: of the base model, for ``system_fingerprint``.
+        base: the base model; its fingerprint becomes ``system_fingerprint``.
         settings: of the server.
         trips: the file that remembers those that did.
         accounts: of the keys.
+        usage: what keys have used.
         tuning: the job queue and its files.
         stored: responses that apps may go on from.
 
@@ -52,25 +54,26 @@ class Services:
     def __init__(
         self,
         *,
-        base: str,
-        fingerprint: str,
+        base: BaseModel,
         settings: ServerSettings,
         doorkeeper: Doorkeeper,
         trips: Path,
         accounts: Accounts,
+        usage: Ledger,
         tuning: Tuning,
         stored: Shelf,
     ) -> None:
-        self.fingerprint = f"fp_{fingerprint[:12]}"
+        self.fingerprint = f"fp_{base.fingerprint[:12]}"
         self.started = int(time.time())
         self.limits = limits = settings.limits
         self.doorkeeper = doorkeeper
-        self.catalogue = Catalogue(base)
+        self.catalogue = Catalogue(base.name)
         self.admission = Admission(settings.engine.max_num_seqs + limits.max_waiting)
         self.lifecycle = Lifecycle()
         self.metrics = Metrics()
         self.canaries = Canaries(settings.canary, self.catalogue, self.metrics, trips)
         self.accounts = accounts
+        self.usage = usage
         self.tuning = tuning
         self.stored = stored
         check = partial(check_rows, seconds=limits.check_seconds, memory_bytes=limits.check_memory_bytes)

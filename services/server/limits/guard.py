@@ -13,6 +13,7 @@ async def within_limits(connection: Connection, _: BaseRouteHandler) -> None:
     """
     services: Services = connection.app.state.services
     state = connection.scope["state"]
+    services.usage.admit(state["key"])
     account = state["account"] = services.accounts.of(state["key"])
     if account.requests is not None:
         state["allowance"] = account.requests

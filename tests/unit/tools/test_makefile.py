@@ -70,6 +70,7 @@ def make(tmp_path: Path) -> Make:
         (["versions"], (*REGISTRY, "versions", "--json")),
         (["verify", "ADAPTER=acme"], (*REGISTRY, "verify", "--adapter", "acme", "--json")),
         (["keys"], (*KEYS, "list", "--json")),
+        (["usage", "FROM=2026-11-01"], (*KEYS[:-1], "usage", "--from", "2026-11-01", "--json")),
         (["status"], (*SERVER, *LISTENS, "--json")),
         (["jobs"], ("run", "--rm", "trainer", "jobs", "--json")),
     ],
@@ -93,7 +94,14 @@ def test_keys_are_made_limited_and_revoked(make: Make) -> None:
     """A name is one word, whatever is in it; one that was forgotten is missing, not empty."""
     assert make("key", "NAME=app") == [(*KEYS, "add", "app")]
     limited = make(
-        "key", "NAME=our app", "MODELS=acme,beta", "ROLES=admin", "RPM=60", "TPM=9000", "EXPIRES=2027-01-31 12:00"
+        "key",
+        "NAME=our app",
+        "MODELS=acme,beta",
+        "ROLES=admin",
+        "RPM=60",
+        "TPM=9000",
+        "TOKENS_PER_DAY=90000",
+        "EXPIRES=2027-01-31 12:00",
     )
     words = (
         "--models",
@@ -104,6 +112,8 @@ def test_keys_are_made_limited_and_revoked(make: Make) -> None:
         "60",
         "--tpm",
         "9000",
+        "--tokens-per-day",
+        "90000",
         "--expires",
         "2027-01-31 12:00",
     )
