@@ -30,7 +30,8 @@ from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.doors import Doors
 from services.server.engine.environment import prepare_environment
-from services.server.engine.protocol import Engine, EngineDead, Sampling
+from services.server.engine.protocol import Engine, EngineDead, EngineStuck, Sampling
+from services.server.engine.watchdog import watch_engine
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
@@ -48,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 EXIT_OK = 0
 EXIT_FAILED = 1
-_HEALTH_SECONDS = 0.25
+EXIT_STUCK = 3
 _FIRST_PROMPT = [0]
 
 StartEngine = Callable[[], Awaitable[Engine]]
@@ -88,7 +89,7 @@ async def serve(plan: Plan) -> int:
     """Serve until SIGTERM, SIGINT or the engine's death.
 
     Returns:
-        the process's exit code: 0 after a signal, 1 after a failure.
+        the process's exit code: 0 after a signal, 1 after a failure, 3 where the engine hung.
 
     Raises:
         StartRefused: there are no keys and the address is not loopback, keys, job queue, stored responses or usage cannot be read, or the port or the
@@ -108,24 +109,29 @@ async def serve(plan: Plan) -> int:
     stopping = asyncio.create_task(stop.wait())
     writing = asyncio.create_task(services.usage.keep_written())
     await asyncio.wait((listening, running, stopping), return_when=asyncio.FIRST_COMPLETED)
-    code = EXIT_OK if stop.is_set() else EXIT_FAILED
+    code, grace = EXIT_OK if stop.is_set() else EXIT_FAILED, settings.server.drain_seconds
     if running.done() and (error := running.exception()) is not None:
         services.lifecycle.phase = Phase.FAILED
         services.lifecycle.failure = str(error)
         log.critical("server failed", reason=str(error), trace=trace_of(error))
-    log.info("draining", seconds=settings.server.drain_seconds, answers_in_flight=services.admission.in_flight)
-    interrupted = await services.lifecycle.drain(settings.server.drain_seconds)
+        if isinstance(error, EngineDead):
+            grace = 0.0  # nothing more comes of what is running
+        if isinstance(error, EngineStuck) and not stop.is_set():
+            code = EXIT_STUCK
+    log.info("draining", seconds=grace, answers_in_flight=services.admission.in_flight)
+    interrupted = await services.lifecycle.drain(grace)
     if interrupted:
         log.warning("answers interrupted", count=interrupted)
     running.cancel()
     stopping.cancel()
     writing.cancel()
-    doors.close()
-    await asyncio.gather(listening, running, stopping, writing, return_exceptions=True)
+    await asyncio.gather(running, stopping, writing, return_exceptions=True)
     await services.usage.write()
-    if services.model is not None:
+    if services.model is not None:  # first: an engine that hangs takes seconds to end, and who asks meanwhile is told
         services.model.renderer.close()
         await services.model.engine.close()
+    doors.close()
+    await asyncio.gather(listening, return_exceptions=True)
     log.info("stopped", exit_code=code)
     return code
 
@@ -202,7 +208,7 @@ async def _run(plan: Plan, services: Services) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(watch.run(model.reconciler.reconcile))
-            group.create_task(_watch_engine(engine))
+            group.create_task(watch_engine(engine, stuck_seconds=plan.settings.engine.stuck_seconds))
             group.create_task(keep_swept(services.tuning.files, plan.settings.limits))
             group.create_task(services.stored.keep_swept())
     except BaseExceptionGroup as errors:
@@ -234,9 +240,3 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
             capacity=settings.engine.max_cpu_loras,
         ),
     )
-
-
-async def _watch_engine(engine: Engine) -> None:
-    while (failure := engine.failure()) is None:  # noqa: ASYNC110 - vLLM sets a flag, no event
-        await asyncio.sleep(_HEALTH_SECONDS)
-    raise EngineDead(failure)

@@ -25,18 +25,17 @@ class ServerProcess:
     Args:
         data: the data root, with ``models`` in it.
         overrides: settings, as ``table.key=value``.
+        port: of a server that ended, whose place this one takes; a free one where it is None.
     """
 
-    def __init__(self, data: Path, *overrides: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+    def __init__(self, data: Path, *overrides: str, port: int | None = None) -> None:
+        self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data / f"server-{self.port}.log"
         cores = f"engine.cpu_threads_bind=0-{(os.cpu_count() or 1) - 1}"
         settings = [f"server.port={self.port}", cores, *overrides]
         arguments = [word for setting in settings for word in ("--set", setting)]
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
                 cwd=REPOSITORY,
@@ -76,6 +75,10 @@ class ServerProcess:
     def family(self) -> list[int]:
         """The process ids of every process below the server's."""
         return _below(self.process.pid)
+
+    def engine(self) -> int:
+        """The process id of the engine's core."""
+        return next(pid for pid in self.family() if b"EngineCor" in Path(f"/proc/{pid}/comm").read_bytes())
 
     def terminate(self) -> int:
         """SIGTERM; the exit code."""
@@ -118,6 +121,12 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _below(pid: int) -> list[int]:

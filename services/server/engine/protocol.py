@@ -15,6 +15,10 @@ class EngineDead(EngineError):
     """The engine is gone; nothing will be answered any more."""
 
 
+class EngineStuck(EngineDead):
+    """The engine's process runs, and answers nothing any more."""
+
+
 class RequestRefused(EngineError):
     """The engine found the request's parameters wrong; the message is for the client.
 
@@ -211,6 +215,9 @@ class Engine(Protocol):
 
     def failure(self) -> str | None:
         """Why the engine is dead; None while it lives."""
+
+    async def beat(self) -> None:
+        """Have the engine say between two of its steps that it turns; an engine that hangs never does."""
 
     def metrics(self) -> bytes:
         """The engine's own metrics as Prometheus text."""

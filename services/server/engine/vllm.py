@@ -171,6 +171,11 @@ class VllmEngine:
         """See ``Engine.failure``."""
         return "the engine process is gone" if self._llm.errored else None
 
+    async def beat(self) -> None:
+        """See ``Engine.beat``."""
+        with _translated():
+            await self._llm.is_sleeping()  # the cheapest of vLLM's calls that its core itself answers
+
     def metrics(self) -> bytes:
         """See ``Engine.metrics``."""
         text: bytes = generate_latest(get_prometheus_registry())

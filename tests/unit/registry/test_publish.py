@@ -1,5 +1,6 @@
 """Versions are whole or absent, their numbers only grow, and the pointer moves at once."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.registry.check import verify_version
 from services.registry.errors import NoSuchVersion, RegistryBusy, RegistryError
 from services.registry.layout import MANIFEST, Registry, split_model_name
 from services.registry.lock import exclusive
@@ -90,6 +92,39 @@ def test_a_kill_at_any_step_of_a_publish_leaves_no_version_or_a_whole_one(regist
     assert registry.versions("acme") == [1]
     assert publish_adapter(registry).version == 2
     assert not [entry for entry in (registry.root / "acme").iterdir() if entry.name.startswith(".")]
+
+
+def test_a_disk_that_is_full_at_any_step_of_a_publish_leaves_what_was_there(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever sync finds no room: one sentence with the remedy, no version, no leftover, the same in service as before."""
+    publish_adapter(registry)
+    promote(registry, "acme", 1)
+    sync, steps, left = os.fsync, 0, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal left
+        if (left := left - 1) < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    while True:
+        left = steps
+        try:
+            publish_adapter(registry)
+        except RegistryError as error:
+            assert "No space left on device" in str(error)  # noqa: PT017 - not every turn raises
+            assert "free space" in str(error)  # noqa: PT017
+        else:
+            break
+        steps += 1
+        assert not [entry for entry in (registry.root / "acme").iterdir() if entry.name.startswith(".")]
+        assert (pointer := read_pointer(registry, "acme")) is not None
+        assert pointer.version == 1
+        for version in registry.versions("acme"):
+            verify_version(registry, "acme", version)
+    assert steps >= 5
 
 
 def test_the_pointer_moves_forward_and_back(registry: Registry) -> None:

@@ -71,6 +71,7 @@ class FakeEngine:
         endless: names of adapters whose answers run into their limit.
         script: deltas to yield in place of words, each a batch of its own.
         prompts: every prompt generated from.
+        turning: cleared, the engine hangs: it says nothing, whatever it is asked.
     """
 
     def __init__(self) -> None:
@@ -100,6 +101,8 @@ class FakeEngine:
         self.begun: list[str] = []
         self.aborted: list[str] = []
         self.closed = False
+        self.turning = asyncio.Event()
+        self.turning.set()
 
     async def generate(
         self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
@@ -182,6 +185,9 @@ class FakeEngine:
 
     def failure(self) -> str | None:
         return self.dead
+
+    async def beat(self) -> None:
+        await self.turning.wait()
 
     def metrics(self) -> bytes:
         return b"vllm:num_requests_running 0.0\n"

@@ -75,6 +75,13 @@ def test_the_trainer_works_on_the_queue_that_the_server_fills() -> None:
     assert {volume.rpartition(":")[2] for volume in writable[0] & writable[1]} == {"/data/jobs"}
 
 
+@pytest.mark.parametrize("name", ["server", "trainer"])
+def test_what_ends_or_a_reboot_ended_comes_back_by_itself(name: str) -> None:
+    """Whatever its exit code; only who stopped it by hand starts it again by hand."""
+    assert _services("compose.yaml")[name]["restart"] == "unless-stopped"
+    assert "restart" not in _services("compose.cpu.yaml")[name]
+
+
 def test_stored_responses_are_the_servers_alone() -> None:
     """Prompts of all apps: neither the trainer nor a tool mounts the folder, or one above it."""
     mounting = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from services.trainer.training.job import Finished, Interrupted, MachineFailed
+from services.trainer.training.job import Finished, Interrupted, MachineFailed, TrainingFailed
 from services.trainer.worker import ProcessWorker, Stop
 from tests.unit.trainer.tiny import ROWS, TinyRuns, Watcher, write_rows
 
@@ -74,6 +74,17 @@ def test_a_checkpoint_that_fills_the_disk_leaves_a_run_that_can_be_continued(run
     (checkpoint / "optimizer.pt").symlink_to("/dev/full")
     with pytest.raises(MachineFailed, match="a checkpoint cannot be written; check the data volume and its free space"):
         ProcessWorker(Stop(), tmp_path / "cache")(job, tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(("rate", "reason"), [(0.0, "changed nothing"), (1e30, "the loss became nan at step 2")])
+def test_a_run_that_learns_nothing_or_runs_away_fails_and_writes_no_adapter(
+    runs: TinyRuns, rate: float, reason: str
+) -> None:
+    """One sentence with the remedy, and nothing that could be published."""
+    job = runs.job(f"rate {rate}", rows=write_rows(runs.root / f"rows at {rate}", ROWS), learning_rate=rate)
+    with pytest.raises(TrainingFailed, match=f"{reason}.*recipe.learning_rate"):
+        runs.train(job)
+    assert not job.adapter_folder.exists()
 
 
 def test_accuracy_is_the_share_of_learnt_tokens_that_the_model_would_have_chosen(runs: TinyRuns) -> None:
