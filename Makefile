@@ -86,8 +86,9 @@ appliance: .venv/.ready ## the appliance in containers on a real Docker engine (
 fast: .venv/.ready ## the tests that take less than a minute
 	.venv/bin/python -m pytest
 
-crash-test: .venv/.ready ## some thousands of kills and power cuts of the registry, twenty times what `make fast` does
+crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue and training, then ten kills of the real engine
 	.venv/bin/python -m pytest tests/crash --hypothesis-profile=long
+	WHETSTONE_ENGINE_KILLS=10 .venv/bin/python -m pytest -m e2e tests/e2e/test_serving_faults.py
 
 lint: .venv/.ready ## formatting, lint and types
 	.venv/bin/ruff format --check .

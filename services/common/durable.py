@@ -5,8 +5,11 @@ import os
 import secrets
 from pathlib import Path
 
+from services.common.killpoints import passing
+
 PUBLIC_FILE = 0o644
 PUBLIC_FOLDER = 0o755
+_TEMPORARY = ".tmp"
 
 
 def sync_folder(folder: Path) -> None:
@@ -42,16 +45,28 @@ def write_file(file: Path, content: bytes, *, mode: int = PUBLIC_FILE) -> None:
         os.fsync(stream.fileno())
 
 
+def remove_temporaries(folder: Path) -> list[str]:
+    """Delete what killed ``replace_file``s left in ``folder``; the names of what went. Nobody may be writing there."""
+    gone = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        if entry.name.startswith(".") and entry.name.endswith(_TEMPORARY) and not entry.is_dir():
+            entry.unlink()
+            gone.append(entry.name)
+    return gone
+
+
 def replace_file(file: Path, content: bytes, *, mode: int = PUBLIC_FILE) -> None:
     """Put ``content`` in place of ``file`` at once: a reader sees the old bytes or the new, never a part.
 
     Raises:
         OSError: the disk is full, or the folder is not writable; the old bytes stay.
     """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}.tmp")
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}{_TEMPORARY}")
     try:
         write_file(temporary, content, mode=mode)
+        passing("replace: written")
         temporary.replace(file)
+        passing("replace: in place")
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from services.common.killpoints import passing
 from services.jobs.errors import DatabaseUnusable
 from services.registry.errors import RegistryError
 from services.registry.lock import exclusive
@@ -68,7 +69,9 @@ class Database:
             except BaseException:
                 connection.exec_driver_sql("ROLLBACK")
                 raise
+            passing("queue: before a commit")
             connection.exec_driver_sql("COMMIT")
+            passing("queue: after a commit")
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

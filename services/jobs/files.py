@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, insert, or_, select, update
 
 from services.common.durable import sync_folder
+from services.common.killpoints import passing
 from services.jobs.database import Database
 from services.jobs.errors import DatabaseUnusable, FileUnknown
 from services.jobs.pages import page_of
@@ -74,8 +75,10 @@ class FileStore:
                 created_at=now,
                 expires_at=None if expires_after is None else now + expires_after,
             )
+            passing("file: sealed")
             content.rename(self._folder / identity)
             sync_folder(self._folder)
+            passing("file: in place")
         except OSError as error:
             raise DatabaseUnusable(f"{content.name}: {error.strerror}; check the volume and its space") from error
         with self._database.writing() as connection:
@@ -149,6 +152,7 @@ class FileStore:
         with self._database.writing() as connection:
             if not connection.execute(delete(files).where(files.c.id == identity)).rowcount:
                 raise FileUnknown(f"No such File object: {identity[:80]}")
+        passing("file: forgotten")
         (self._folder / identity).unlink(missing_ok=True)
 
     def replace(self, identity: str, content: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from services.common.durable import PUBLIC_FILE, sync_folder
+from services.common.killpoints import passing
 from services.registry.errors import RegistryError
 from services.registry.layout import Registry, check_adapter_name
 
@@ -52,6 +53,7 @@ def append_move(registry: Registry, adapter: str, move: Move) -> None:
         cut = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
         stream.write((b"\n" if cut else b"") + msgspec.json.encode(move) + b"\n")
         os.fsync(descriptor)
+    passing("history: written")
     sync_folder(file.parent)  # the first line makes the file, and a kill may have come before its name was synced
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from services.common.durable import replace_file, sync_folder
+from services.common.killpoints import passing
 from services.registry.errors import RegistryError
 from services.registry.files import read_regular
 from services.registry.history import How, Move, append_move, now
@@ -131,6 +132,7 @@ def move_pointer(registry: Registry, adapter: str, pointer: Pointer, move: Move)
     try:
         sync_folder(file.parent)  # a publish that was killed may have left the version's name unsynced
         replace_file(file, encode_pointer(pointer))
+        passing("pointer: moved")
         append_move(registry, adapter, move)
     except OSError as error:
         raise RegistryError(f"{file}: cannot move to {model_name(adapter, move.version)}: {error.strerror}") from error

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from services.common.durable import PUBLIC_FILE, PUBLIC_FOLDER, sync_file, sync_folder, write_file
+from services.common.durable import PUBLIC_FILE, PUBLIC_FOLDER, remove_temporaries, sync_file, sync_folder, write_file
+from services.common.killpoints import passing
 from services.registry.check import ALLOWED_FILES, file_record
 from services.registry.errors import RegistryError
 from services.registry.history import read_history
@@ -18,6 +19,7 @@ from services.registry.layout import MANIFEST, STAGING_PREFIX, Registry, check_a
 from services.registry.lock import registry_lock
 from services.registry.manifest import FORMAT, BaseReference, LoraFacts, Manifest, ProbePrompt, encode_manifest
 from services.registry.pointer import read_pointer
+from services.registry.reports import REPORTS
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +53,7 @@ def staging(registry: Registry, adapter: str) -> Iterator[Path]:
         remove_leftovers(registry, adapter)
         folder = parent / f"{STAGING_PREFIX}{secrets.token_hex(6)}"
         folder.mkdir(mode=0o700)
+        passing("publish: staged")
     except OSError as error:
         raise RegistryError(f"{parent}: {error.strerror}; check the volume, its owner and its free space") from error
     try:
@@ -60,15 +63,12 @@ def staging(registry: Registry, adapter: str) -> Iterator[Path]:
 
 
 def remove_leftovers(registry: Registry, adapter: str) -> list[str]:
-    """Delete what killed publishes and killed pointer moves left behind; the names of what went."""
+    """Delete what killed publishes, pointer moves and reports left behind; the names of what went."""
     parent = registry.root / check_adapter_name(adapter)
-    gone = []
+    gone = [*remove_temporaries(parent), *remove_temporaries(parent / REPORTS)]
     for entry in parent.iterdir() if parent.is_dir() else ():
         if entry.name.startswith(STAGING_PREFIX) and entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
-            gone.append(entry.name)
-        elif entry.name.startswith(".") and entry.name.endswith(".tmp"):
-            entry.unlink()
             gone.append(entry.name)
     return gone
 
@@ -92,6 +92,7 @@ def publish(registry: Registry, adapter: str, staged: Path, lineage: Lineage) ->
             file.chmod(PUBLIC_FILE)
             records[file.name] = file_record(file)
             sync_file(file)
+            passing("publish: file synced")
         with registry_lock(registry, "publish"):
             pointer = read_pointer(registry, adapter)
             manifest = Manifest(
@@ -104,11 +105,14 @@ def publish(registry: Registry, adapter: str, staged: Path, lineage: Lineage) ->
                 **{field: getattr(lineage, field) for field in lineage.__struct_fields__},
             )
             write_file(staged / MANIFEST, encode_manifest(manifest))
+            passing("publish: manifest written")
             staged.chmod(PUBLIC_FOLDER)
             sync_folder(staged)
             folder = registry.folder(adapter, manifest.version)
             staged.rename(folder)
+            passing("publish: renamed")
             sync_folder(folder.parent)
+            passing("publish: synced")
     except OSError as error:
         raise RegistryError(
             f"{adapter}: cannot publish: {error.strerror}; check the registry volume's owner and free space"

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection
 
 from services.common.durable import sync_folder
+from services.common.killpoints import passing
 from services.registry.errors import RegistryError
 from services.registry.layout import STAGING_PREFIX, Registry
 from services.registry.lock import registry_lock
@@ -52,7 +53,9 @@ def remove_version(registry: Registry, adapter: str, version: int) -> None:
     try:
         doomed = folder.with_name(f"{STAGING_PREFIX}gone-{version}-{secrets.token_hex(4)}")
         folder.rename(doomed)
+        passing("deletion: out of sight")
         sync_folder(doomed.parent)
         shutil.rmtree(doomed)
+        passing("deletion: done")
     except OSError as error:
         raise RegistryError(f"{folder}: cannot be deleted: {error.strerror}; check the volume") from error

@@ -8,6 +8,7 @@ from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 
 from services.base_model.identity import BaseModel, BaseSettings, read_base_model
+from services.common.killpoints import passing
 from services.common.paths import DataPaths
 from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
@@ -131,6 +132,7 @@ class Retrain:
         finally:
             runs.prune(self._paths.runs, _KEEP_RUNS, run, task.unfinished)
         version = model_name(adapter, published.version)
+        passing("retrain: published")
         run.enter("published", version)
         journal.published(version)
         parts.begin("judging")
@@ -218,6 +220,7 @@ class Retrain:
         except JudgingFailed as error:
             return None, [str(error)]
         journal.judged(report)
+        passing("retrain: judged")
         if report.passed:
             promote(self._registry, adapter, version, how="gate")
             journal.promoted(model_name(adapter, version), self._judge.follows(adapter, version))

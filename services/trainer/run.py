@@ -12,7 +12,8 @@ from typing import Any, Literal
 import msgspec
 
 from services.base_model.identity import BaseModel
-from services.common.durable import replace_file, sync_folder
+from services.common.durable import remove_temporaries, replace_file, sync_folder
+from services.common.killpoints import passing
 
 RUN_FILE = "run.json"
 EVENTS_FILE = "events.jsonl"
@@ -141,13 +142,16 @@ def begin(runs: Path, fresh: Path, identity: Identity, job: str, unfinished: Col
     left = [run for run in every if run.record.job not in {job, *unfinished} and run.record.state in _UNFINISHED]
     for run in (*reversed(own), *reversed(left)):
         if run.record.identity == identity:
+            remove_temporaries(run.folder)
             run.record = msgspec.structs.replace(run.record, job=job)
             run.enter("running" if run.record.state in _UNFINISHED else run.record.state, run.record.note)
             return run, f"continuing run {run.record.run_id}, which did not finish"
     now = datetime.now(UTC)
     run_id = f"{now:%Y%m%dT%H%M%S.%f}-{secrets.token_hex(3)}"  # in order of time, within a second too
     folder = runs / run_id
+    passing("run: copied")
     fresh.rename(folder)
+    passing("run: named")
     run = Run(folder, RunRecord(run_id=run_id, identity=identity, state="running", started=now.isoformat(), job=job))
     run.checkpoints.mkdir()
     run.enter("running")

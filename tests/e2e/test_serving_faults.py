@@ -47,13 +47,13 @@ class App:
         self._client = openai.OpenAI(
             base_url=f"{url}/v1", api_key="none", max_retries=PATIENCE, timeout=120, http_client=http
         )
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def end(self) -> None:
-        """Let the last answer come."""
+        """Let the last answer come; where the server is gone for good, it never does."""
         self._over.set()
-        self._thread.join()
+        self._thread.join(120)
         self._client.close()
 
     def _run(self) -> None:
@@ -98,7 +98,7 @@ def test_engine_that_is_killed_again_and_again_comes_back(data: Path, versions: 
             family = server.family()
             os.kill(server.engine(), signal.SIGKILL)
             assert server.process.wait(30) == EXIT_FAILED
-            assert left_over(family) == []
+            assert left_over(family, 30) == []
             server.client.close()
             server = ServerProcess(data, port=server.port)  # as Compose does: restart: unless-stopped
             server.wait_ready()
@@ -137,6 +137,6 @@ def test_engine_that_hangs_is_ended(data: Path, versions: dict[int, Manifest]) -
         with pytest.raises(openai.APIError, match="engine failed"):
             list(chunks)
         assert server.process.wait(40) == EXIT_STUCK
-        assert left_over(family) == []
+        assert left_over(family, 30) == []
     finally:
         server.end()

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from services.common.killpoints import passing
 from services.jobs.errors import JobsError
 from services.registry.check import Expectation, check_version
 from services.registry.errors import RegistryError
@@ -136,6 +137,7 @@ class Reconciler:
             manifest = await asyncio.to_thread(
                 check_version, self._view.registry, entry.name, number, self._expectation
             )
+            passing("loading: checked")
             version = await self._load_and_probe(
                 manifest, EngineAdapter(name=name, engine_id=next(self._ids), path=folder)
             )
@@ -144,11 +146,13 @@ class Reconciler:
         except (RegistryError, EngineError, ProbeRefused, OSError) as error:
             self._refuse(entry, number, str(error).removeprefix(f"{name}: "), signature=signature)
             return
+        passing("loading: probed")
         entry.loaded[number] = version
         entry.refused.pop(number, None)
 
     async def _load_and_probe(self, manifest: Manifest, handle: EngineAdapter) -> Version:
         await self._engine.load(handle)
+        passing("loading: loaded")
         try:
             result = await self._prober.probe(manifest, handle)
         except EngineDead:
@@ -176,6 +180,7 @@ class Reconciler:
             return
         before = entry.serving.handle.name if entry.serving else None
         entry.serving = chosen
+        passing("loading: in service")
         self._metrics.swaps.labels(adapter=entry.name).inc()
         log.info(
             "adapter version in service",

@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
+from services.common.killpoints import passing
 from services.trainer.training.job import Finished, Interrupted, MachineFailed, Observer, TrainingFailed, TrainingJob
 from services.trainer.training.measure import Holdout
 from services.trainer.training.watch import NothingLeft, Watch
@@ -76,6 +77,7 @@ def run_loop(
         holdout = measure(trainer, Dataset.load_from_disk(str(job.holdout_rows)))
     observer.loading("writing the adapter")
     model.save_pretrained(job.adapter_folder)
+    passing("training: adapter written")
     observer.emit(
         Finished(
             steps=trainer.state.global_step,

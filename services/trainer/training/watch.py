@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
+from services.common.killpoints import passing
 from services.trainer.checkpoints import seal
 from services.trainer.training.job import Checkpoint, Observer, Step, TrainingFailed
 
@@ -67,6 +68,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Obey a request to stop."""
+        passing("training: updated")
         if self._observer.stop_requested and state.global_step < state.max_steps:
             control.should_save = args.save_strategy != SaveStrategy.NO
             control.should_training_stop = True
@@ -75,5 +77,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
     def on_save(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Seal a checkpoint."""
         folder = self._checkpoints / f"checkpoint-{state.global_step}"
+        passing("training: saved")
         seal(folder)
+        passing("training: sealed")
         self._observer.emit(Checkpoint(step=state.global_step, folder=folder.name))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.common.killpoints import VARIABLE
 from tools.preflight import WRITABLE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -80,6 +81,14 @@ def test_what_ends_or_a_reboot_ended_comes_back_by_itself(name: str) -> None:
     """Whatever its exit code; only who stopped it by hand starts it again by hand."""
     assert _services("compose.yaml")[name]["restart"] == "unless-stopped"
     assert "restart" not in _services("compose.cpu.yaml")[name]
+
+
+@pytest.mark.parametrize(
+    "file", ["compose.yaml", "compose.cpu.yaml", "images/server.Dockerfile", "images/trainer.Dockerfile"]
+)
+def test_no_container_is_told_where_to_die(file: str) -> None:
+    """What tests use to kill processes is set by nothing that an operator starts."""
+    assert VARIABLE not in (REPOSITORY / file).read_text()
 
 
 def test_stored_responses_are_the_servers_alone() -> None:

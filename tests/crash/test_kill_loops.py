@@ -1,0 +1,152 @@
+"""SIGKILL of real processes at every place that the services name, then a start as any other: nothing mixed, nothing lost, nothing left.
+
+A hundred kills in the fast tier; ``make crash-test`` has more than a thousand.
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import settings
+
+from services.base_model.install import install
+from services.common.paths import DataPaths
+from services.registry.check import verify_version
+from services.registry.history import read_history
+from services.registry.layout import Registry
+from services.registry.pointer import promote, read_pointer
+from services.trainer.work.desk import Desk
+from tests.conftest import REPOSITORY
+from tests.crash.lives import ADAPTER, BASE, KEEP, Lives
+from tests.unit.server.harness import publish_version
+from tests.unit.trainer.house import TinyBase
+
+LONG = settings.get_profile("long").max_examples
+OF_JOBS = ("queue", "file", "run", "replace", "publish", "pointer", "history", "deletion", "retrain")
+OF_TRAINING = ("training", "replace")
+OF_LOADING = ("loading",)
+
+
+@pytest.fixture
+def lives() -> Iterator[Lives]:
+    with Lives() as lives:
+        yield lives
+
+
+def named(*kinds: str) -> set[str]:
+    """The places in the services' sources whose names begin with one of ``kinds``; all of them without any."""
+    sources = (file.read_text() for file in (REPOSITORY / "services").rglob("*.py"))
+    places = {place for source in sources for place in re.findall(r'\bpassing\("([^"]+)"\)', source)}
+    return {place for place in places if not kinds or place.partition(":")[0] in kinds}
+
+
+def test_every_place_is_of_one_of_the_loops() -> None:
+    """A place that is added under a new name needs a loop that kills there."""
+    assert named() == named(*OF_JOBS, *OF_TRAINING, *OF_LOADING)
+
+
+def test_jobs_survive_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:
+    """From the upload to the version in service: each job makes one version, whole, in service, and its number is the next."""
+    install(tmp_path / "models", BASE.base_model, TinyBase())
+    pick, kills = random.Random(1), max(100, settings().max_examples // 2)  # noqa: S311 - repeatable
+    job, step = 1, 1
+    while sum(lives.places.values()) < kills or step:
+        mark = f"job-{job}"
+        came_to_its_end = lives.live("work", tmp_path, mark, f":{step or pick.randint(1, 60)}")
+        nothing_is_mixed(tmp_path)
+        if came_to_its_end:
+            step = 0  # every step had its kill; from now on at random, and often within what mends the kill before
+        elif pick.random() < 0.5 and not lives.live("work", tmp_path, mark, f":{pick.randint(1, 40)}"):
+            nothing_is_mixed(tmp_path)
+        step += bool(step)
+        assert lives.live("work", tmp_path, mark)
+        done(tmp_path, job)
+        job += 1
+    assert lives.live("work", tmp_path, f"job-{job}")
+    done(tmp_path, job)
+    nothing_is_left(tmp_path)
+    assert set(lives.places) == named(*OF_JOBS)
+
+
+def nothing_is_mixed(root: Path) -> None:
+    """Every version is whole, and the pointer names one that is there."""
+    registry = Registry(DataPaths(root).registry)
+    versions = registry.versions(ADAPTER)
+    for version in versions:
+        verify_version(registry, ADAPTER, version)
+    pointer = read_pointer(registry, ADAPTER)
+    assert pointer is None or {pointer.version, pointer.previous or pointer.version} <= set(versions)
+
+
+def done(root: Path, number: int) -> None:
+    """The job of this number succeeded with the version of the same number, which serves; older ones went."""
+    nothing_is_mixed(root)
+    paths = DataPaths(root)
+    registry, desk = Registry(paths.registry), Desk(paths)
+    [job] = [job for job in desk.queue.list(limit=3).data if job.asked.idempotency_key == f"job-{number}"]
+    assert (job.status, job.fine_tuned_model) == ("succeeded", f"{ADAPTER}@{number}")
+    pointer = read_pointer(registry, ADAPTER)
+    assert pointer is not None
+    assert pointer.version == number
+    assert registry.versions(ADAPTER) == list(range(max(1, number - KEEP + 1), number + 1))
+    moves = [move.version for move in read_history(registry, ADAPTER)]
+    assert moves == sorted(set(moves)), "a line is missing where the kill came between move and line, never there twice"
+    assert desk.queue.unfinished() == []
+
+
+def nothing_is_left(root: Path) -> None:
+    """No hidden file or folder but locks, and no content that no record names."""
+    paths = DataPaths(root)
+    desk = Desk(paths)
+    hidden = [path for path in root.rglob(".*") if not path.name.endswith("lock")]
+    assert hidden == []
+    records = {file.id for file in desk.files.list().data}
+    assert {file.name for file in paths.job_files.iterdir()} == records
+    assert not desk.files.list(purpose="fine-tune").data
+
+
+STEPS_OF_TRAINING = (
+    "training: updated:2",
+    "training: saved:2",
+    "replace: written:2",
+    "replace: in place:3",
+    "training: sealed:1",
+    "training: adapter written:1",
+)
+
+
+def test_training_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:
+    """The run goes on from its newest whole checkpoint, and its adapter is the one of a run that nobody killed, bit for bit."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    assert lives.live("train", whole)
+    every = [f":{step}" for step in range(1, 22)] if settings().max_examples >= LONG else STEPS_OF_TRAINING
+    for number, step in enumerate(every):
+        root = tmp_path / str(number)
+        root.mkdir()
+        assert not lives.live("train", root, kill_at=step), step
+        assert lives.live("train", root)
+        assert result(root) == result(whole), step
+    assert set(lives.places) == named(*OF_TRAINING)
+
+
+def result(root: Path) -> tuple[dict[str, object], bytes]:
+    finished: dict[str, object] = msgspec.json.decode((root / "finished.json").read_bytes())
+    del finished["seconds"]
+    return finished, (root / "run" / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def test_loading_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:
+    """A server killed at any step of its start is, at the next, ready with the same version."""
+    registry = Registry(DataPaths(tmp_path).registry)
+    for version in (1, 2):
+        publish_version(registry, ADAPTER)
+        promote(registry, ADAPTER, version)
+    step = 1
+    while not lives.live("serve", tmp_path, f"{ADAPTER}@2", f"loading:{step}"):
+        assert lives.live("serve", tmp_path, f"{ADAPTER}@2")
+        step += 1
+    assert set(lives.places) == named(*OF_LOADING)
