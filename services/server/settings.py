@@ -76,6 +76,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_tools: Positive
     max_schema_bytes: Positive
     max_schema_depth: Positive
+    max_schema_repeats: Positive
     max_file_bytes: Positive
     max_uploads: Positive
     upload_seconds: Seconds

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from services.server.chat.patterns import counted_items
 from services.server.chat.schema import ChatRequest, NamedTool, ResponseFormat, Tool, ToolChoice
 from services.server.engine.protocol import Shape
 from services.server.errors import BadRequest
@@ -139,7 +140,7 @@ def _response_format(asked: ResponseFormat | None) -> dict[str, Any] | None:
 
 
 def _fit(schemas: list[Any], where: str, limits: Limits) -> None:
-    """Refuse schemas that would keep the grammar's compiler busy; their size bounds its work."""
+    """Refuse schemas that would keep the grammar's compiler busy; their size, depth and counts bound its work."""
     if len(msgspec.json.encode(schemas)) > limits.max_schema_bytes:
         raise BadRequest(
             f"Invalid '{where}': over {limits.max_schema_bytes} bytes of JSON schema.",
@@ -149,6 +150,12 @@ def _fit(schemas: list[Any], where: str, limits: Limits) -> None:
     if _deeper(schemas, limits.max_schema_depth + 2):  # the list around them, and the format's own object
         raise BadRequest(
             f"Invalid '{where}': nested deeper than {limits.max_schema_depth}.", param=where, code="invalid_value"
+        )
+    if (items := counted_items(schemas)) > limits.max_schema_repeats:
+        raise BadRequest(
+            f"Invalid '{where}': the counts in its patterns repeat {items} items; at most {limits.max_schema_repeats}.",
+            param=where,
+            code="invalid_value",
         )
 
 

@@ -94,7 +94,7 @@ def _chat(limits: Limits) -> dict[str, Keywords]:
         "safety_identifier": {"description": "As `user`, and before it."},
         "tools": {
             "maxItems": limits.max_tools,
-            "description": f"All JSON schemas together: {limits.max_schema_bytes} bytes; each {limits.max_schema_depth} deep.",
+            "description": f"All JSON schemas together: {limits.max_schema_bytes} bytes; each {limits.max_schema_depth} deep; {limits.max_schema_repeats} items by counts in patterns.",
         },
         "reasoning_effort": {"description": "For chat templates that know it."},
         "verbosity": _INERT,

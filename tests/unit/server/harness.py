@@ -71,6 +71,7 @@ def settings(**changes: Any) -> ServerSettings:
             max_tools=3,
             max_schema_bytes=400,
             max_schema_depth=6,
+            max_schema_repeats=20,
             max_file_bytes=20_000,
             max_uploads=1,
             upload_seconds=20.0,

@@ -181,6 +181,16 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
         "invalid_value",
     ),
     ({"tools": [{"type": "function", "function": {"name": "f", "parameters": _deep(60)}}]}, "tools", "invalid_value"),
+    (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "A", "schema": {"type": "string", "pattern": "^(.{1,10}x){10}$"}},
+            }
+        },
+        "response_format.json_schema.schema",
+        "invalid_value",
+    ),
     ({"reasoning_effort": "enormous"}, "reasoning_effort", "invalid_value"),
 ]
 
