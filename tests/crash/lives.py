@@ -28,7 +28,7 @@ from services.trainer.work.one import JobWork
 from services.trainer.worker import Stop
 from tests.conftest import REPOSITORY
 from tests.unit.server.process import Process
-from tests.unit.trainer.house import FakeJudge, FakeWorker, fake_probe
+from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker
 from tests.unit.trainer.tiny import ROWS, TinyRuns, write_rows
 from tests.unit.trainer.work.office import rows
 
@@ -59,7 +59,7 @@ def work(root: Path, mark: str) -> None:
         judge=lambda _: FakeJudge(),
         stop=Stop(),
         console=Console(file=io.StringIO()),
-        prober=fake_probe,
+        prober=FakeProber(),
     )
     with desk.work.holding():
         while (waiting := desk.work.next()) is not None:

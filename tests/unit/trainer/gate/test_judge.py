@@ -120,8 +120,8 @@ def test_what_was_found_is_kept_beside_the_version(
 
     monkeypatch.setattr(ServerJudge, "_ask", refused)
     monkeypatch.setattr("services.trainer.gate.judge.questions_of", lambda *_: None)
-    rows = cast("Prepared", SimpleNamespace(holdout_rows=[], holdout=[]))
-    judge(socket)(registry, "acme", 1, rows, None)
+    rows = cast("Prepared", SimpleNamespace(holdout_rows=[], holdout=[], tokenizer=None))
+    judge(socket)(registry, "acme", 1, rows)
     found = read_judgement(registry, "acme", 1)
     assert found is not None
     assert found.reasons == ["its rank is over engine.max_lora_rank"]
