@@ -45,8 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), FAILED)
     except OSError as error:
         return _fail(reason_of(error), FAILED)
-    if options.json:
-        print(msgspec.json.encode(findings).decode())
     for line in () if options.json else next_steps(findings):
         print(line)
     return FOUND if findings.anything and not findings.removed else DONE
@@ -54,12 +52,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _purge(paths: DataPaths, needles: Needles, hasher: Hasher, options: argparse.Namespace) -> Findings:
     if not options.yes:
-        return _searched(Search(paths, needles, hasher), options)
+        findings = _searched(Search(paths, needles, hasher), options)
+        _as_json(findings, options)
+        return findings
     desk, search = Desk(paths), Search(paths, needles, hasher)
     with desk.work.holding():  # a job under way would write new copies
         findings = _searched(search, options)
-        remove(paths, desk, findings, needles, search.hashes)
+        try:
+            remove(paths, desk, findings, needles, search.hashes)
+        finally:  # half a purge, too, leaves nothing that names the versions
+            _as_json(findings, options)
     return findings
+
+
+def _as_json(findings: Findings, options: argparse.Namespace) -> None:
+    if options.json:
+        print(msgspec.json.encode(findings).decode(), flush=True)
 
 
 def _searched(search: Search, options: argparse.Namespace) -> Findings:

@@ -280,3 +280,21 @@ def report(registry: Registry, answers: list[ShownAnswer]) -> Report:
         answers=answers,
         settings={},
     )
+
+
+@pytest.mark.parametrize("words", [("--yes",), ("--yes", "--json")])
+def test_a_purge_that_fails_halfway_has_named_the_versions(
+    office: Office, purge: Purge, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """The rows that tell which versions learnt them may be gone by then, so no later purge can."""
+    learn(office)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", "datasets/b.jsonl")
+
+    monkeypatch.setattr("services.purge.remove._copy_without", full)
+    code, said = purge(CANARY, words=words)
+    assert code == 1
+    named = said if isinstance(said, str) else [version["model"] for version in said["versions"]]
+    assert "acme@1" in named
+    assert isinstance(said, str) or not said["removed"]
