@@ -9,13 +9,13 @@ key, serve an adapter by its name and stream chat; Whetstone's counts, limits an
 
 import argparse
 import os
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from benchmarks.load import Plan as LoadPlan
 from benchmarks.load import Result
 from benchmarks.machine import REPOSITORY, described, environment, write_result
 from services.server.keys import ALL_MODELS, KeyFile
+from tools.serving import free_port
 
 SERVERS = ("vllm", "whetstone")
 _START_SECONDS = 180.0
@@ -36,15 +37,24 @@ _SERVER_CORE, _LOAD_CORE = 0, 1
 
 
 class Server:
-    """One server process on its core."""
+    """One server process on its core.
 
-    def __init__(self, name: str, plan: ServerPlan, log: Path) -> None:
+    Args:
+        name: ``vllm`` or ``whetstone``.
+        plan: what it is to be.
+        log: its file.
+        program: module and further words of the process.
+    """
+
+    def __init__(
+        self, name: str, plan: ServerPlan, log: Path, program: Sequence[str] = ("benchmarks.instant",)
+    ) -> None:
         self.name = name
         self.port = plan.port
         self._log = log
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.instant", name, msgspec.json.encode(plan).decode()],
+                [sys.executable, "-m", program[0], name, msgspec.json.encode(plan).decode(), *program[1:]],
                 env=environment(WHETSTONE_CONFIG=str(REPOSITORY / "config"), WHETSTONE_PROFILE="cpu"),
                 stdout=output,
                 stderr=output,
@@ -139,7 +149,7 @@ def compare(engine: str, options: argparse.Namespace, scratch: Path) -> dict[str
                 data=str(scratch),
                 model=str(options.base.absolute()),
                 adapter=str(adapter),
-                port=_free_port(),
+                port=free_port(),
                 key=key,
                 at_once=engine == "at once",
                 streams=options.streams,
@@ -192,12 +202,6 @@ def summary(runs: dict[str, list[Result]]) -> dict[str, Any]:
 
 def _spread(values: list[float]) -> dict[str, float]:
     return {"median": round(statistics.median(values)), "least": round(min(values)), "most": round(max(values))}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ answer's tokens without a pause.
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import msgspec
@@ -46,46 +46,51 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstantCore:
-    """Stands in for vLLM's engine core client: every step gives every running request its next token of ``TEXT``."""
+    """Stands in for vLLM's engine core client: every step gives every running request its next token of ``TEXT``.
 
-    def __init__(self, **_: Any) -> None:
+    Args:
+        tokenizer: the base model's.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        from vllm.v1 import engine  # noqa: PLC0415 - heavy
+
+        self.terms: Any = engine
+        self.tokens: list[int] = tokenizer.encode(TEXT, add_special_tokens=False)
         self.engine_ranks_managed = [0]
         self.dp_engines_running = lambda: False
         self.resources = type("Resources", (), {"engine_dead": False})()
-        self._tokens: list[int] = []
-        self._running: dict[str, list[int]] = {}  # request -> tokens given, tokens asked for
+        self._running: dict[str, Any] = {}  # request -> its state
         self._wanted = asyncio.Event()
 
-    def answers_with(self, tokens: list[int]) -> None:
-        """The tokens that every answer is made of."""
-        self._tokens = tokens
+    def begin(self, request: Any) -> Any:
+        """A request's state: tokens given, tokens asked for."""
+        return [0, request.sampling_params.max_tokens]
+
+    def step(self, name: str, state: Any) -> Any:
+        """What a request gains in a step."""
+        state[0] += 1
+        return self.terms.EngineCoreOutput(
+            request_id=name,
+            new_token_ids=[self.tokens[state[0] % len(self.tokens)]],
+            finish_reason=self.terms.FinishReason.LENGTH if state[0] == state[1] else None,
+        )
 
     async def get_output_async(self) -> Any:
         """One step."""
-        from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs, FinishReason  # noqa: PLC0415 - heavy
-
         await asyncio.sleep(0)  # as the socket's reader would: what the last step woke runs before the next one
         while not self._running:
             self._wanted.clear()
             await self._wanted.wait()
-        outputs, tokens = [], self._tokens
-        for name, state in list(self._running.items()):
-            state[0] += 1
-            last = state[0] == state[1]
-            if last:
-                del self._running[name]
-            outputs.append(
-                EngineCoreOutput(
-                    request_id=name,
-                    new_token_ids=[tokens[state[0] % len(tokens)]],
-                    finish_reason=FinishReason.LENGTH if last else None,
-                )
-            )
-        return EngineCoreOutputs(outputs=outputs)
+        outputs = [self.step(name, state) for name, state in self._running.items()]
+        for output in outputs:
+            if output.finish_reason is not None:
+                del self._running[output.request_id]
+        return self.terms.EngineCoreOutputs(outputs=outputs)
 
     async def add_request_async(self, request: Any) -> None:
         """Run it from the next step on."""
-        self._running[request.request_id] = [0, request.sampling_params.max_tokens]
+        self._running[request.request_id] = self.begin(request)
         self._wanted.set()
 
     async def abort_requests_async(self, names: list[str]) -> None:
@@ -105,6 +110,10 @@ class InstantCore:
         """Nor to unload."""
         return True
 
+    async def is_sleeping_async(self) -> bool:
+        """The watchdog's question: it turns."""
+        return False
+
     async def reset_mm_cache_async(self) -> None:
         """Nothing is cached."""
 
@@ -112,23 +121,16 @@ class InstantCore:
         """There is no process to end."""
 
 
-def stand_in(plan: Plan) -> None:
+def stand_in(plan: Plan, core: Callable[[Any], InstantCore]) -> None:
     """Put the stand-ins into vLLM's place; the environment is the one of the project's own server for both."""
     prepare_environment(load("server", ServerSettings, ["engine.enforce_eager=true"]).engine)
     from transformers import AutoTokenizer  # noqa: PLC0415 - heavy, as all of vLLM below
     from vllm.v1.engine.core_client import EngineCoreClient  # noqa: PLC0415
 
     tokenizer = AutoTokenizer.from_pretrained(plan.model)
-    tokens = tokenizer.encode(TEXT, add_special_tokens=False)
-
-    def make(**options: Any) -> InstantCore:
-        core = InstantCore(**options)
-        core.answers_with(tokens)
-        return core
-
-    EngineCoreClient.make_async_mp_client = staticmethod(make)
+    EngineCoreClient.make_async_mp_client = staticmethod(lambda **_: core(tokenizer))
     if plan.at_once:
-        _answer_at_once(tokenizer, tokens)
+        _answer_at_once(tokenizer, core(tokenizer).tokens)
 
 
 def _answer_at_once(tokenizer: Any, tokens: list[int]) -> None:
@@ -175,14 +177,14 @@ def _answer_at_once(tokenizer: Any, tokens: list[int]) -> None:
     PushingLLM.begin = begin  # type: ignore[method-assign, assignment]
 
 
-def run_vllm(plan: Plan) -> None:
+def run_vllm(plan: Plan, core: Callable[[Any], InstantCore]) -> None:
     """Run vLLM's own server, as ``vllm serve`` starts it: its defaults, a key, the adapter by its name."""
     import uvloop  # noqa: PLC0415
     from vllm.entrypoints.launchers.api_server.entry import run_server  # noqa: PLC0415
     from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args  # noqa: PLC0415
     from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
 
-    stand_in(plan)
+    stand_in(plan, core)
     words = ["--model", plan.model, "--served-model-name", "base", "--host", "127.0.0.1", "--port", str(plan.port)]
     words += ["--api-key", plan.key, "--enable-lora", "--lora-modules", f"{ADAPTER}={plan.adapter}"]
     words += ["--max-lora-rank", "64", "--max-num-seqs", str(plan.streams), "--enforce-eager", "--dtype", "float32"]
@@ -192,7 +194,7 @@ def run_vllm(plan: Plan) -> None:
     uvloop.run(run_server(arguments))
 
 
-def run_whetstone(plan: Plan) -> None:
+def run_whetstone(plan: Plan, core: Callable[[Any], InstantCore]) -> None:
     """Run this project's server, as ``python -m services.server serve`` starts it; the engine is not probed, having no weights."""
     import os  # noqa: PLC0415
 
@@ -204,11 +206,13 @@ def run_whetstone(plan: Plan) -> None:
 
     Prober.probe = probe  # type: ignore[method-assign, assignment]
     os.environ["WHETSTONE_DATA"] = str(plan.data)
-    stand_in(plan)
+    stand_in(plan, core)
     settings = [f"server.port={plan.port}", f"engine.max_num_seqs={plan.streams}", "engine.max_model_len=2048"]
     settings += ["engine.enforce_eager=true", "engine.dtype=float32", "server.log_level=INFO"]
     sys.exit(main(["serve", "--json-logs", *(word for setting in settings for word in ("--set", setting))]))
 
 
+RUN = {"vllm": run_vllm, "whetstone": run_whetstone}
+
 if __name__ == "__main__":
-    {"vllm": run_vllm, "whetstone": run_whetstone}[sys.argv[1]](msgspec.json.decode(sys.argv[2], type=Plan))
+    RUN[sys.argv[1]](msgspec.json.decode(sys.argv[2], type=Plan), InstantCore)

@@ -47,7 +47,8 @@ class TextFrames:
         logprobs = None
         if positions and self._logprobs is not None:
             logprobs = text_logprobs(positions, self._logprobs, offset)
-        self._offsets[delta.index] = offset + len(text)
+            # Of the tokens, whose text may come later: a stop string may begin in it.
+            self._offsets[delta.index] = offset + sum(len(position.chosen.token) for position in positions)
         if not text and logprobs is None and delta.finish_reason is None:
             return b""
         return self._frame(delta.index, text, logprobs, delta.finish_reason)
@@ -103,13 +104,18 @@ class TextAnswer:
 
 
 def text_logprobs(positions: Sequence[Position], top: int, offset: int) -> dict[str, Any]:
-    """Log-probabilities in the shape of completions: parallel lists; the first token of an echoed prompt has none."""
+    """Log-probabilities in the shape of completions: parallel lists; the first token of an echoed prompt has none.
+
+    The token itself is among the likeliest of its place, or comes beside them, as OpenAI's and vLLM's.
+    """
     tokens, values, tops, offsets = [], [], [], []
     for position in positions:
         chosen = position.chosen
         tokens.append(chosen.token)
         values.append(chosen.logprob)
-        tops.append(None if chosen.logprob is None else {item.token: item.logprob for item in position.top[:top]})
+        tops.append(
+            None if chosen.logprob is None else {item.token: item.logprob for item in (chosen, *position.top[:top])}
+        )
         offsets.append(offset)
         offset += len(chosen.token)
     return {"tokens": tokens, "token_logprobs": values, "top_logprobs": tops, "text_offset": offsets}

@@ -52,7 +52,7 @@ async def test_echo_with_logprobs_covers_the_prompt(server: Server, *, stream: b
     assert choice["logprobs"] == {
         "tokens": ["a", "b", "I"],
         "token_logprobs": [None, -1.0, -0.5],
-        "top_logprobs": [None, {}, {"I": -0.5}],
+        "top_logprobs": [None, {"b": -1.0}, {"I": -0.5}],
         "text_offset": [0, 1, 2],
     }
 
