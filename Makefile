@@ -57,12 +57,12 @@ AS_JSON := $(if $(JSON),--json)
 # Where compose.yaml has the server listen, whatever config/server.toml says.
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
-.PHONY: help demo test clients appliance fast crash-test lint format preflight folders build model up down logs status check-data preview \
+.PHONY: help demo test clients appliance fast crash-test fuzz lint format preflight folders build model up down logs status check-data preview \
         purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= YES=1 FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= YES=1 FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -89,6 +89,10 @@ fast: .venv/.ready ## the tests that take less than a minute
 crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue and training, then ten kills of the real engine
 	.venv/bin/python -m pytest tests/crash --hypothesis-profile=long
 	WHETSTONE_ENGINE_KILLS=10 .venv/bin/python -m pytest -m e2e tests/e2e/test_serving_faults.py
+
+CASES ?= 50000
+fuzz: .venv/.ready ## CASES=50000 requests at random from the OpenAPI document, against the application with a scripted engine
+	WHETSTONE_FUZZ_CASES=$(call quote,$(CASES)) .venv/bin/python -m pytest tests/unit/server/test_server_fuzz.py
 
 lint: .venv/.ready ## formatting, lint and types
 	.venv/bin/ruff format --check .
