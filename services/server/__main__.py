@@ -61,7 +61,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Imported here: the other verbs need none of it, and ``status`` is run every few seconds as a healthcheck.
     import uvloop  # noqa: PLC0415
 
-    from services.server.serve import Plan, serve, vllm_starter  # noqa: PLC0415
+    from services.server.serve import Plan, serve_and_leave, vllm_starter  # noqa: PLC0415
 
     settings = load("server", ServerSettings, parsed.set)
     configure_logs(level=settings.server.log_level, as_json=parsed.json_logs)
@@ -74,7 +74,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         defaults=load("training", JobDefaults),
         start_engine=vllm_starter(settings, paths, base),
     )
-    return int(uvloop.run(serve(plan)))
+    return int(uvloop.run(serve_and_leave(plan)))
 
 
 def _status(parsed: argparse.Namespace) -> int:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import importlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -30,8 +31,9 @@ from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.doors import Doors
 from services.server.engine.environment import prepare_environment
+from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import Engine, EngineDead, EngineStuck, Sampling
-from services.server.engine.watchdog import watch_engine
+from services.server.engine.watchdog import start_within, watch_engine
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
@@ -85,11 +87,25 @@ def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) ->
     return start
 
 
+async def serve_and_leave(plan: Plan) -> int:
+    """``serve``, and end this process at once where the engine hung: a thread that still waits for it would keep it for ever.
+
+    Raises:
+        StartRefused: see ``serve``.
+    """
+    code = await serve(plan)
+    if code == EXIT_STUCK:
+        kill_engine()
+        logging.shutdown()
+        os._exit(code)
+    return code
+
+
 async def serve(plan: Plan) -> int:
     """Serve until SIGTERM, SIGINT or the engine's death.
 
     Returns:
-        the process's exit code: 0 after a signal, 1 after a failure, 3 where the engine hung.
+        the process's exit code: 0 after a signal, 1 after a failure, 3 where the engine hung, starting or started.
 
     Raises:
         StartRefused: there are no keys and the address is not loopback, keys, job queue, stored responses or usage cannot be read, or the port or the
@@ -185,7 +201,27 @@ def _response_store(plan: Plan) -> ResponseStore | None:
 
 
 async def _run(plan: Plan, services: Services) -> None:
-    """Start the engine, warm it, load adapters, then serve until cancelled.
+    """Start, then serve until cancelled.
+
+    Raises:
+        EngineError: the engine did not start, died or hung.
+    """
+    engine_settings = plan.settings.engine
+    model = await start_within(_start(plan, services), start_seconds=engine_settings.start_seconds)
+    services.lifecycle.phase = Phase.SERVING
+    watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch.run(model.reconciler.reconcile))
+            group.create_task(watch_engine(model.engine, stuck_seconds=engine_settings.stuck_seconds))
+            group.create_task(keep_swept(services.tuning.files, plan.settings.limits))
+            group.create_task(services.stored.keep_swept())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+async def _start(plan: Plan, services: Services) -> Model:
+    """Start the engine, warm it, load adapters.
 
     Raises:
         EngineError: the engine did not start, or died.
@@ -202,17 +238,8 @@ async def _run(plan: Plan, services: Services) -> None:
     await model.reconciler.reconcile()
     gc.collect()
     gc.freeze()  # vLLM and all that it imports stay: no collection between tokens looks at them again
-    services.lifecycle.phase = Phase.SERVING
     log.info("ready", seconds=round(time.monotonic() - began, 1), models=services.catalogue.names())
-    watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(watch.run(model.reconciler.reconcile))
-            group.create_task(watch_engine(engine, stuck_seconds=plan.settings.engine.stuck_seconds))
-            group.create_task(keep_swept(services.tuning.files, plan.settings.limits))
-            group.create_task(services.stored.keep_swept())
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    return model
 
 
 def build_model(plan: Plan, services: Services, engine: Engine) -> Model:

@@ -33,6 +33,7 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reasoning_parser: str
     enforce_eager: bool
     cuda_graph_tokens: Positive
+    start_seconds: Seconds
     stuck_seconds: Seconds
     cpu_kv_cache_gib: Positive
     cpu_threads_bind: str

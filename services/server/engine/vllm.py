@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import multiprocessing
 import re
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from services.server.engine.graphs import graph_sizes
 from services.server.engine.parsing import Form, Parsers
+from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import (
     Delta,
     EngineAdapter,
@@ -187,10 +189,14 @@ class VllmEngine:
 
 
 async def _abandon(starting: "asyncio.Task[Any]") -> None:
-    """End an engine that is still starting: vLLM's own waiting, in a thread, ends when its processes do."""
+    """End an engine that is still starting: vLLM's own waiting, in a thread, ends when its processes do. Who does not listen is killed."""
+    patience = time.monotonic() + ENGINE_EXIT_SECONDS
     while not starting.done():
-        for child in multiprocessing.active_children():
-            child.terminate()
+        if time.monotonic() < patience:
+            for child in multiprocessing.active_children():
+                child.terminate()
+        else:
+            kill_engine()
         await asyncio.wait((starting,), timeout=_ABANDON_SECONDS)
     if starting.exception() is None:
         await asyncio.to_thread(starting.result().shutdown, ENGINE_EXIT_SECONDS)

@@ -1,11 +1,38 @@
-"""Whether the engine lives, and whether it still turns: one that hangs neither dies nor answers, and only its silence tells."""
+"""Whether the engine starts, lives and still turns: one that hangs neither dies nor answers, and only its silence tells."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from services.server.engine.protocol import Engine, EngineDead, EngineStuck
 
 _LOOK_SECONDS = 0.25
 _BEATS = 10
+_ABANDON_SECONDS = 20.0  # the engine's processes have half of it before they are killed
+
+Started = TypeVar("Started")
+
+
+async def start_within(start: Coroutine[Any, Any, Started], *, start_seconds: float) -> Started:
+    """Run the whole start, and abandon it when its time is up or this is cancelled; one that does not end even so is left behind.
+
+    Raises:
+        EngineStuck: it took longer than ``start_seconds``.
+    """
+    starting = asyncio.create_task(start)
+    in_time = False
+    try:
+        in_time = bool((await asyncio.wait((starting,), timeout=start_seconds))[0])
+    finally:
+        if not in_time:
+            starting.cancel()
+            await asyncio.wait((starting,), timeout=min(_ABANDON_SECONDS, start_seconds))
+    if not in_time:
+        raise EngineStuck(
+            f"the start hangs: the server was not ready after {start_seconds:g} s (engine.start_seconds); "
+            "raise it if this machine only needs longer"
+        )
+    return starting.result()
 
 
 async def watch_engine(engine: Engine, *, stuck_seconds: float) -> None:

@@ -51,6 +51,7 @@ def settings(**changes: Any) -> ServerSettings:
             reasoning_parser="",
             enforce_eager=True,
             cuda_graph_tokens=512,
+            start_seconds=60.0,
             stuck_seconds=60.0,
             cpu_kv_cache_gib=1,
             cpu_threads_bind="auto",
