@@ -1,16 +1,20 @@
 """Keys on the real engine, as OpenAI's stock SDK sees them: rotation, roles, limits. It has a server of its own."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import openai
 import pytest
 from openai import OpenAI
 
 from services.common.paths import DataPaths
 from services.server.keys import ALL_MODELS, KeyFile, KeyLimits
+from tests.conftest import REPOSITORY, project_environment
 from tests.e2e.asking import BASE, MESSAGES
 from tests.e2e.serving import ServerProcess
 
@@ -118,3 +122,37 @@ def test_tokens_over_the_limit_are_rate_limit_errors(server: ServerProcess, keys
     with pytest.raises(openai.RateLimitError) as caught:
         ask(client, max_tokens=remaining)
     assert 0 < int(caught.value.response.headers["retry-after"]) <= MINUTE
+
+
+def test_usage_shows_exactly_what_was_answered(server: ServerProcess, keys: KeyFile) -> None:
+    """By key and model, plain and streamed, within the second or so in which the server writes it."""
+    client = client_of(server, keys.add("counted", [ALL_MODELS], None))
+    plain = client.chat.completions.create(model=BASE, messages=MESSAGES, max_tokens=4).usage
+    chunks = client.chat.completions.create(
+        model=BASE, messages=MESSAGES, max_tokens=7, stream=True, stream_options={"include_usage": True}
+    )
+    streamed = [chunk.usage for chunk in chunks][-1]
+    assert plain is not None
+    assert streamed is not None
+    told = {
+        "key": "counted",
+        "model": BASE,
+        "requests": 2,
+        "prompt_tokens": plain.prompt_tokens + streamed.prompt_tokens,
+        "completion_tokens": plain.completion_tokens + streamed.completion_tokens,
+    }
+    assert plain.completion_tokens > 0
+    server.wait(lambda: told in usage_of("counted", keys.file.parent.parent), 5)
+
+
+def usage_of(key: str, data: Path) -> list[dict[str, object]]:
+    """What the operator's command shows of a key, without the days."""
+    shown = subprocess.run(
+        [sys.executable, "-m", "services.server", "usage", "--json"],
+        cwd=REPOSITORY,
+        env=project_environment(data),
+        stdout=subprocess.PIPE,
+        check=True,
+    ).stdout
+    rows = msgspec.json.decode(shown, type=list[dict[str, object]])
+    return [{name: row[name] for name in row if name != "day"} for row in rows if row["key"] == key]
