@@ -58,11 +58,11 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test fuzz lint format preflight folders build model up down logs status check-data preview \
-        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke lock clean
+        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke sbom lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= YES=1 FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= OUT= YES=1 FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -209,6 +209,10 @@ revoke: ## make the key NAME= count no more, at once
 	$(KEYS) key revoke $(call quote,$(NAME))
 
 ##@ Maintenance
+OUT ?= sbom
+sbom: .venv/.ready ## write what is in each image to OUT=sbom, as CycloneDX: packages, versions, hashes, licences
+	@.venv/bin/python -m tools.sbom --out $(call quote,$(OUT))
+
 lock: ## lock all requirements anew, with hashes (needs uv)
 	images/lock.sh
 
