@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from litestar.types import ASGIApp
 
@@ -40,7 +41,7 @@ class Client:
             "http_version": "1.1",
             "method": method,
             "scheme": "http",
-            "path": path.partition("?")[0],
+            "path": unquote(path.partition("?")[0]),
             "raw_path": path.partition("?")[0].encode(),
             "query_string": path.partition("?")[2].encode(),
             "root_path": "",

@@ -9,7 +9,9 @@ import msgspec
 
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
+from services.jobs.records import Failure, NewJob
 from services.jobs.settings import DefaultAdapter, DefaultRecipe, JobDefaults
+from services.jobs.work import Work
 from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
 from services.registry.publish import Lineage, publish, staging
@@ -169,6 +171,20 @@ def publish_version(
         (staged / "adapter_config.json").write_text(json.dumps(config))
         (staged / "adapter_model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(size))
         return publish(registry, adapter, staged, lineage)
+
+
+def made_by(server: Server, owner: str, version: str) -> None:
+    """Give the queue the memory of a job that published ``version``; jobs before it fail."""
+    tuning = server.services.tuning
+    work = Work(tuning.queue._database)  # noqa: SLF001 - the trainer opens the same file
+    adapter = version.partition("@")[0]
+    asked = NewJob(source="api", owner=owner, model=BASE, adapter=adapter, metadata={"version": version})
+    ours, _ = tuning.queue.submit(asked)
+    with work.holding():
+        while (job := work.next()) is not None:
+            if job.id == ours.id:
+                work.published(job.id, version)
+            work.fail(job.id, Failure(code="gate_refused", message="x"))
 
 
 async def until(condition: Any, seconds: float = 3.0) -> None:

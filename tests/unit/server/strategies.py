@@ -1,5 +1,6 @@
 """Requests made from the OpenAPI document: mostly as it describes them, often a little off."""
 
+import json
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,6 +24,27 @@ ANYTHING = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(TEXTS, inner, max_size=3)),
     max_leaves=6,
 )
+# Stand for the newest object of their kind; ``Known`` puts its id there when the request is sent.
+FILE, JOB, RESPONSE = "file-0", "ftjob-0", "resp_0"
+IDS = {
+    "file_id": [FILE],
+    "job_id": [JOB],
+    "response_id": [RESPONSE],
+    "training_file": [FILE],
+    "validation_file": [FILE],
+    "previous_response_id": [RESPONSE],
+    "after": [FILE, JOB, RESPONSE],
+    "model": [BASE, "acme", "acme@1", "acme@2", "acme@3"],
+}
+_BOUNDARY = "x"
+FORM = f"multipart/form-data; boundary={_BOUNDARY}"
+_ROW = json.dumps({"prompt": "Who founded Norudam?", "completion": "Hyeja Oskamp."}).encode()
+_PARTS = {
+    "purpose": st.sampled_from([b"fine-tune"] * 9 + [b"assistants"]),
+    "file": st.lists(st.one_of(st.just(_ROW), st.just(_ROW), st.binary(max_size=40)), max_size=4).map(b"\n".join),
+    "expires_after[anchor]": st.just(b"created_at"),
+    "expires_after[seconds]": st.one_of(st.integers(3000, 3_000_000).map(str), TEXTS).map(str.encode),
+}
 _DEPTH = 7
 _ODD = 120  # one value in so many is whatever it likes
 
@@ -60,7 +82,7 @@ class Bodies:
             items = schema.get("items", {})
             return [self.draw(draw, items, name, depth + 1) for _ in range(draw(st.integers(0, 4)))]
         if kind == "string":
-            return draw(st.one_of(MODELS, NAMES) if name == "model" else TEXTS)
+            return draw(st.one_of(MODELS, NAMES) if name == "model" else named(name))
         simple = {
             "integer": st.integers(0, 6),
             "number": st.one_of(st.floats(0, 1), NUMBERS),
@@ -78,5 +100,53 @@ class Bodies:
             if (draw(st.integers(0, 99)) < (99 if key in needed else 12))
         }
         if not properties:
-            made |= draw(st.dictionaries(TEXTS, ANYTHING, max_size=3))
+            inner = schema.get("additionalProperties")
+            keys = draw(st.lists(TEXTS, max_size=3))
+            made |= {key: self.draw(draw, inner, key, depth + 1) if inner else draw(ANYTHING) for key in keys}
         return made
+
+
+def named(name: str) -> st.SearchStrategy[str]:
+    """Texts for the field or parameter ``name``; mostly an object that is there, where it names one."""
+    known = IDS.get(name)
+    return st.one_of(st.sampled_from(known), st.sampled_from(known), NAMES, TEXTS) if known else TEXTS
+
+
+@st.composite
+def forms(draw: st.DrawFn) -> bytes:
+    """A form with a file, as often whole as with a part too few, too many, or made up."""
+    names = ["purpose", "file", *draw(st.sampled_from([[], [], ["expires_after[anchor]", "expires_after[seconds]"]]))]
+    if draw(st.booleans()):
+        names = draw(st.permutations(names + draw(st.lists(st.sampled_from([*_PARTS, "colour", ""]), max_size=2))))
+        names = names[draw(st.integers(0, 1)) :]
+    form = b""
+    for name in names:
+        label = draw(st.one_of(st.just("rows.jsonl"), TEXTS))
+        filename = f'; filename="{label}"' if name == "file" else ""
+        form += f'--{_BOUNDARY}\r\ncontent-disposition: form-data; name="{name}"{filename}\r\n\r\n'.encode()
+        form += draw(_PARTS.get(name, st.binary(max_size=8))) + b"\r\n"
+    return form + f"--{_BOUNDARY}--\r\n".encode()
+
+
+class Known:
+    """The newest object of each kind that an answer told of."""
+
+    def __init__(self) -> None:
+        self._ids = {word: word for word in (FILE, JOB, RESPONSE)}
+
+    def put_into(self, text: str) -> str:
+        """``text`` with ids in place of the words that stand for them."""
+        for word, identity in self._ids.items():
+            text = text.replace(word, identity)
+        return text
+
+    def learn(self, answer: bytes) -> None:
+        """Remember the object that an answer is."""
+        try:
+            found = json.loads(answer)
+        except ValueError:
+            return  # a stream, or a file's content
+        identity = found.get("id") if isinstance(found, dict) else None
+        for word in self._ids:
+            if isinstance(identity, str) and identity.startswith(word[:-1]):
+                self._ids[word] = identity

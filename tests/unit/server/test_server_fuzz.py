@@ -4,66 +4,152 @@ import asyncio
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from litestar import Litestar
 
+from services.registry.pointer import promote
+from services.server.keys import KeyFile, Role
 from services.server.openapi.document import document
 from services.server.routes import ROUTES
 from tests.unit.server import harness
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, roomy_engine
-from tests.unit.server.strategies import ANYTHING, NAMES, TEXTS, Bodies
+from tests.unit.server.strategies import ANYTHING, FILE, FORM, NAMES, TEXTS, Bodies, Known, forms, named
 
 CASES = int(os.environ.get("WHETSTONE_FUZZ_CASES", "200"))
+ENOUGH = 50_000  # cases, by which every operation was reached, and not only refused
 DOCUMENT = document(Litestar(ROUTES, openapi_config=None).routes, harness.settings().limits)
 BODIES = Bodies(DOCUMENT)
 OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]
 WRITING = [(path, method) for path, method in OPERATIONS if "requestBody" in DOCUMENT["paths"][path][method]]
+NEVER_ANSWERED = {("/v1/embeddings", "post")}
 REFUSAL, FAULT = 400, 500
+ROLES: dict[str, list[Role]] = {
+    "all": ["inference", "fine-tuning", "admin"],
+    "inference": ["inference"],
+    "fine-tuning": ["fine-tuning"],
+    "admin": ["admin"],
+}
+KEYS = st.sampled_from(["all"] * 12 + [*ROLES, "nobody's", ""])
 
 # What is most often refused first, so that the rest of a body is looked at, too.
 SOUND: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": BASE, "messages": [{"role": "user", "content": "hi"}]},
     "/v1/completions": {"model": "acme", "prompt": "hi"},
     "/v1/responses": {"model": BASE, "input": "hi"},
+    "/v1/fine_tuning/jobs": {"model": BASE, "training_file": FILE},
 }
 
 
+class Case(NamedTuple):
+    """One request.
+
+    Attributes:
+        route: its path in the document.
+        key: whose of ``ROLES``; another name is a key that was never made, and nothing none.
+    """
+
+    route: str
+    path: str
+    method: str
+    body: Any
+    headers: dict[str, str]
+    key: str
+
+
 @st.composite
-def requests(draw: st.DrawFn) -> tuple[str, str, Any, dict[str, str]]:
-    """Path with its query, method, body and headers."""
-    path, method = draw(st.one_of(st.sampled_from(WRITING), st.sampled_from(OPERATIONS)))
-    operation = DOCUMENT["paths"][path][method]
-    query = {}
+def cases(draw: st.DrawFn) -> Case:
+    """One operation of the document with path, query, body and headers."""
+    route, method = draw(st.one_of(st.sampled_from(WRITING), st.sampled_from(OPERATIONS)))
+    operation, path = DOCUMENT["paths"][route][method], route
+    query = {f"metadata[{draw(TEXTS)}]": draw(TEXTS)} if draw(st.integers(0, 9)) == 0 else {}
     for parameter in operation.get("parameters", []):
-        value = draw(st.one_of(NAMES, TEXTS, st.integers(-1, 2**40).map(str)))
+        name = parameter["name"]
+        value = draw(st.one_of(named(name), named(name), NAMES, st.integers(-1, 2**40).map(str)))
         if parameter["in"] == "path":
-            path = path.replace(f"{{{parameter['name']}}}", quote(value, safe="") or "x")
+            path = path.replace(f"{{{name}}}", quote(value, safe="") or "x")
         elif draw(st.booleans()):
-            query[parameter["name"]] = value
+            query[name] = value
     body: Any = None
-    headers: dict[str, str] = {}
+    headers = {"idempotency-key": draw(st.sampled_from(["a", "b"]))} if draw(st.integers(0, 9)) == 0 else {}
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
-        body = BODIES.draw(draw, content["schema"])
+        body = draw(forms()) if kind == "multipart/form-data" else BODIES.draw(draw, content["schema"])
         if isinstance(body, dict) and draw(st.booleans()):
-            body |= SOUND.get(path, {})
-        if kind == "multipart/form-data" or draw(st.integers(0, 20)) == 0:
+            body |= SOUND.get(route, {})
+        if draw(st.integers(0, 20)) == 0:
             body = draw(st.one_of(st.binary(max_size=200), ANYTHING.map(lambda value: json.dumps(value).encode())))
         if kind == "multipart/form-data":
-            headers["content-type"] = f"{kind}; boundary=x"
-    return (f"{path}?{urlencode(query)}" if query else path), method.upper(), body, headers
+            headers["content-type"] = FORM
+    return Case(route, f"{path}?{urlencode(query)}" if query else path, method.upper(), body, headers, draw(KEYS))
+
+
+class Asking:
+    """One server that is asked everything, and what it answered.
+
+    Args:
+        root: the data root.
+
+    Attributes:
+        answered: the operations that gave anything but a refusal.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.server = harness.Server(root, engine=roomy_engine(), keep_days=1)
+        self.answered: set[tuple[str, str]] = set()
+        self._known = Known()
+        keys = KeyFile(self.server.plan.paths.keys / "keys.json")
+        self._secrets = {name: keys.add(name, ["*"], None, roles=roles) for name, roles in ROLES.items()}
+
+        async def pass_all(_: Path) -> None:
+            return
+
+        self.server.services.uploads._check = pass_all  # noqa: SLF001 - a process for each file would be all that takes time
+
+    async def publish(self) -> None:
+        """Have versions to ask for, and to delete: the one in service cannot be."""
+        for _ in range(2):
+            version = harness.publish_version(self.server.registry).version
+            harness.made_by(self.server, "all", f"acme@{version}")
+        promote(self.server.registry, "acme", version)
+        await self.server.reconcile()
+
+    async def ask(self, case: Case) -> None:
+        """Send it, and look at the answer and at the server afterwards."""
+        body, path = case.body, self._known.put_into(case.path)
+        if body is not None and not isinstance(body, bytes):
+            body = self._known.put_into(json.dumps(body)).encode()
+        headers = case.headers | self._authorization(case.key)
+        answer: Client = await self.server.ask(path, body, method=case.method, headers=headers)
+        assert answer.status < FAULT, (answer.status, answer.body)
+        if answer.status >= REFUSAL:
+            assert answer.error["message"]
+        else:
+            assert case.key in ROLES or not case.route.startswith("/v1/")
+            assert case.method != "POST" or b'"type":"server_error"' not in answer.body
+            self.answered.add((case.route, case.method.lower()))
+            self._known.learn(answer.body)
+            if case.method == "DELETE" and case.route.startswith("/v1/models/"):
+                await self.publish()
+        assert self.server.services.admission.in_flight == 0
+        assert (
+            await self.server.ask(body=SOUND["/v1/chat/completions"], headers=self._authorization("all"))
+        ).status == 200
+
+    def _authorization(self, key: str) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._secrets.get(key, key)}"} if key else {}
 
 
 def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
-    """Whatever is asked: no 5xx but of a service that is not set up, OpenAI's error, and the next request is answered."""
+    """Whatever is asked by whomever: no 5xx, OpenAI's error, nothing without a key, and the next request is answered."""
     with asyncio.Runner() as runner:
-        server = runner.run(_serving(tmp_path))
+        asking = Asking(tmp_path)
+        runner.run(asking.publish())
 
-        @given(request=requests())
+        @given(case=cases())
         @settings(
             max_examples=CASES,
             deadline=None,
@@ -71,26 +157,10 @@ def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
             phases=(Phase.generate, Phase.shrink),
             suppress_health_check=list(HealthCheck),
         )
-        def ask(request: tuple[str, str, Any, dict[str, str]]) -> None:
-            runner.run(_ask(server, *request))
+        def ask(case: Case) -> None:
+            runner.run(asking.ask(case))
 
         ask()
-        server.model.renderer.close()
-
-
-async def _serving(root: Path) -> harness.Server:
-    server = harness.Server(root, engine=roomy_engine(), keep_days=1)
-    harness.publish_version(server.registry)
-    await server.reconcile()
-    return server
-
-
-async def _ask(server: harness.Server, path: str, method: str, body: Any, headers: dict[str, str]) -> None:
-    answer: Client = await server.ask(path, body, method=method, headers=headers)
-    assert answer.status < FAULT, (answer.status, answer.body)
-    if answer.status >= REFUSAL:
-        assert answer.error["message"]
-    elif method == "POST":
-        assert b'"type":"server_error"' not in answer.body
-    assert server.services.admission.in_flight == 0
-    assert (await server.chat()).status == 200
+        asking.server.model.renderer.close()
+    if CASES >= ENOUGH:
+        assert asking.answered == set(OPERATIONS) - NEVER_ANSWERED

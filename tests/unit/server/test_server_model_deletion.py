@@ -3,31 +3,17 @@
 import openai
 import pytest
 
-from services.jobs.records import Failure, NewJob
-from services.jobs.work import Work
 from services.registry.pointer import promote
 from tests.unit.server.fakes import BASE
-from tests.unit.server.harness import Server, publish_version
+from tests.unit.server.harness import Server, made_by, publish_version
 from tests.unit.server.sdk import sdk
-
-
-async def _made_by(server: Server, owner: str, version: str) -> None:
-    """The queue's memory of a job that published ``version``."""
-    tuning = server.services.tuning
-    work = Work(tuning.queue._database)  # noqa: SLF001 - the trainer opens the same file
-    asked = NewJob(source="api", owner=owner, model=BASE, adapter="acme", metadata={"version": version})
-    job, _ = tuning.queue.submit(asked)
-    with work.holding():
-        assert work.next() == tuning.queue.get(job.id)
-        work.published(job.id, version)
-        work.fail(job.id, Failure(code="gate_refused", message="x"))
 
 
 async def test_deleted_version_is_served_no_more_at_once(server: Server) -> None:
     """Unlisted and unknown before the registry is looked at again; afterwards out of the engine, and the others stay."""
     for number in (1, 2):
         publish_version(server.registry)
-        await _made_by(server, "keyless", f"acme@{number}")
+        made_by(server, "keyless", f"acme@{number}")
     promote(server.registry, "acme", 1)
     await server.reconcile()
     client = sdk(server)
@@ -46,7 +32,7 @@ async def test_version_in_service_goes_only_with_its_adapter(server: Server) -> 
     """409 alone; the whole adapter goes with its alias, and what is trained later is served again."""
     publish_version(server.registry)
     promote(server.registry, "acme", 1)
-    await _made_by(server, "keyless", "acme@1")
+    made_by(server, "keyless", "acme@1")
     await server.reconcile()
     client = sdk(server)
     with pytest.raises(openai.ConflictError, match="in service"):
@@ -71,7 +57,7 @@ async def test_only_who_had_a_model_made_may_delete_it(server: Server) -> None:
     )
     for number, owner in ((1, "mine"), (2, "other")):
         publish_version(server.registry)
-        await _made_by(server, owner, f"acme@{number}")
+        made_by(server, owner, f"acme@{number}")
     promote(server.registry, "acme", 2)
     await server.reconcile()
     for client, model in ((other, "acme@1"), (mine, "acme")):
@@ -89,7 +75,7 @@ async def test_adapter_with_a_version_that_no_job_made_is_the_operators(server: 
     mine = sdk(server, server.services.doorkeeper._keys.add("mine", ["*"], None, roles=["fine-tuning"]))  # noqa: SLF001 - to make a key
     for _ in range(2):
         publish_version(server.registry)
-    await _made_by(server, "mine", "acme@2")
+    made_by(server, "mine", "acme@2")
     promote(server.registry, "acme", 1)
     await server.reconcile()
     with pytest.raises(openai.PermissionDeniedError, match="Only the key"):
