@@ -15,6 +15,7 @@ from prometheus_client import generate_latest
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
@@ -82,6 +83,7 @@ class VllmEngine:
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
+            scheduler_cls=_scheduler(settings),
             max_logprobs=max_logprobs,
             # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
             structured_outputs_config={
@@ -186,6 +188,13 @@ class VllmEngine:
     async def close(self) -> None:
         """See ``Engine.close``."""
         await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
+
+
+def _scheduler(settings: EngineSettings) -> str | None:
+    """Where steps are graphs, and vLLM schedules them ahead as on every card; None for vLLM's own."""
+    if settings.enforce_eager or not current_platform.is_cuda():
+        return None
+    return "services.server.engine.scheduling.GatheringScheduler"
 
 
 async def _abandon(starting: "asyncio.Task[Any]") -> None:
