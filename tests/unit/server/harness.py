@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
 from services.registry.publish import Lineage, publish, staging
 from services.server.app import create_app
+from services.server.doors import Doors
 from services.server.engine.protocol import Engine
 from services.server.lifecycle import Phase
 from services.server.serve import Plan, build_model, build_services
@@ -144,6 +147,19 @@ class Server:
     async def chat(self, **fields: Any) -> "Client":
         """A chat request for the base model with one message, changed by ``fields``."""
         return await self.ask(body={"model": BASE, "messages": [{"role": "user", "content": "hi"}], **fields})
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """The application behind its doors: the port of its settings and the private socket."""
+        doors = Doors(self.app, self.plan.settings.server, self.plan.paths.server_socket)
+        task = asyncio.create_task(doors.serve())
+        await until(self.plan.paths.server_socket.exists)
+        try:
+            yield
+        finally:
+            doors.close()
+            await task
+            self.model.renderer.close()
 
 
 def publish_version(

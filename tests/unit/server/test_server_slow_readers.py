@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from services.server.doors import Doors
 from services.server.engine.protocol import Delta, EngineAdapter, Sampling
 from tests.unit.server.fakes import BASE, FakeEngine
 from tests.unit.server.harness import Server, until
@@ -51,13 +50,8 @@ class FloodEngine(FakeEngine):
 async def listening(tmp_path: Path) -> AsyncIterator[Server]:
     """The application behind its doors, with the engine that never makes anyone wait."""
     server = Server(tmp_path, engine=FloodEngine(), port=free_port())
-    doors = Doors(server.app, server.plan.settings.server, server.plan.paths.server_socket)
-    task = asyncio.create_task(doors.serve())
-    await until(server.plan.paths.server_socket.exists)
-    yield server
-    doors.close()
-    await task
-    server.model.renderer.close()
+    async with server.listening():
+        yield server
 
 
 async def open_stream(port: int, words: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -9,7 +9,6 @@ from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
 
-from services.server.doors import Doors
 from services.server.engine.protocol import Delta, EngineAdapter, Sampling
 from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.harness import Server, publish_version, until
@@ -44,13 +43,8 @@ async def listening(tmp_path: Path) -> AsyncIterator[Server]:
     server = Server(tmp_path, engine=HeldEngine(), port=free_port(), max_num_seqs=WAVE, max_waiting=0)
     publish_version(server.registry)
     await server.reconcile()
-    doors = Doors(server.app, server.plan.settings.server, server.plan.paths.server_socket)
-    task = asyncio.create_task(doors.serve())
-    await until(server.plan.paths.server_socket.exists)
-    yield server
-    doors.close()
-    await task
-    server.model.renderer.close()
+    async with server.listening():
+        yield server
 
 
 async def open_stream(port: int) -> asyncio.StreamWriter:
