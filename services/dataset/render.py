@@ -4,7 +4,6 @@ What is learnt is found without knowing the template: an assistant's turn is wha
 prompt that the server would build for that turn and the end of the turn.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 
+from services.common.special_tokens import spelling_of
 from services.dataset.faults import DataRefused, Fault
 from services.dataset.rows import NOT_LEARNT, Example, Message, Row, content_hash
 
@@ -35,8 +35,7 @@ class Renderer:
         self._tokenizer = tokenizer
         self._stop_ids = np.array(sorted(stop_ids), dtype=np.int32)
         self._learn_all = learn_all
-        special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._special = spelling_of(tokenizer)
 
     def spelled_special_token(self, row: Row) -> Fault | None:
         """A fault where a row's text would turn into one of the template's own tokens."""

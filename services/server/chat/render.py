@@ -11,6 +11,7 @@ from jinja2 import TemplateError
 from services.server.chat.conversation import chars_of, conversation_of
 from services.server.chat.hermes import without_tools
 from services.server.chat.schema import Message
+from services.server.chat.spelled import refuse_spelled
 from services.server.chat.templates import variables_of
 from services.server.engine.protocol import Engine, Tokenizer
 from services.server.errors import BadRequest
@@ -31,6 +32,7 @@ class Renderer:
     def __init__(self, engine: Engine) -> None:
         self._at_once = engine.tokenizer
         self._in_thread = copy.deepcopy(engine.tokenizer)
+        self._special_tokens = engine.tokenizer.special_tokens
         self._variables = variables_of(engine.tokenizer.chat_template)
         self._max_model_len = engine.max_model_len
         self._vocabulary = engine.vocabulary
@@ -53,11 +55,12 @@ class Renderer:
             options: see ``options``.
 
         Raises:
-            BadRequest: a message the template cannot take, or a prompt over the context.
+            BadRequest: a message the template cannot take, one that spells a special token, or a prompt over the context.
         """
         conversation = conversation_of(messages)
         chars = chars_of(conversation)
         self._fit_text(chars, "messages")
+        refuse_spelled(self._special_tokens, conversation, tools)
         if "tools" in self._variables:
             options = {**options, "tools": tools or None}
         else:

@@ -1,5 +1,6 @@
 """What the server asks of an inference engine. ``vllm.VllmEngine`` is the real one; tests write their own."""
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -159,9 +160,11 @@ class Tokenizer(Protocol):
 
     Attributes:
         chat_template: in Jinja; None where the base has none.
+        special_tokens: finds one in a text that spells it.
     """
 
     chat_template: Any
+    special_tokens: re.Pattern[str]
 
     def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
         """Render messages; with ``tokenize=False`` the text."""

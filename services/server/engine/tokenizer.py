@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from services.common.special_tokens import spelling_of
 from services.server.engine.pieces import Pieces
 
 
@@ -19,6 +20,7 @@ class FastTokenizer:
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.chat_template: Any = self._tokenizer.chat_template
+        self.special_tokens = spelling_of(self._tokenizer)
         self._backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)  # None: written in Python
         if self._backend is not None:
             self._backend.no_padding()

@@ -32,7 +32,10 @@ from services.server.responses.schema import (
 
 # What chat calls a field, and what it is called here.
 _TERMS = (
-    (re.compile(r"^messages$"), "input"),
+    (
+        re.compile(r"^messages\b.*"),
+        "input",
+    ),  # of earlier turns and instructions, too, which the numbers of messages count
     (re.compile(r"^max_completion_tokens$"), "max_output_tokens"),
     (re.compile(r"^response_format(\.json_schema)?"), "text.format"),
     (re.compile(r"^(tools\[\d+\])\.function"), r"\1"),

@@ -1,6 +1,7 @@
 """An engine that answers with its adapter's name, and its tokenizer: hand-written stand-ins for vLLM."""
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
@@ -28,6 +29,7 @@ ROOM = 4000
 class FakeTokenizer:
     """One token per character; a template of ``role:content`` lines."""
 
+    special_tokens = re.compile(r"<\|end\|>")
     chat_template = "{% for message in messages %}{{ message.role }}:{{ message.content }}\n{% endfor %}assistant:"
 
     def __init__(self) -> None:
