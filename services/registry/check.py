@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from services.registry.errors import VersionRefused
+from services.registry.errors import VersionRefused, because
 from services.registry.files import open_regular, read_regular
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry, model_name
 from services.registry.manifest import FileRecord, Manifest, read_manifest
@@ -91,7 +91,7 @@ def verify_version(registry: Registry, adapter: str, version: int) -> Manifest:
     try:
         present = {entry.name for entry in folder.iterdir()} - {MANIFEST}
     except OSError as error:
-        raise VersionRefused(f"{name}: {error.strerror}") from error
+        raise VersionRefused(f"{name}: {because(error)}") from error
     listed = set(manifest.files)
     if unknown := (present | listed) - ALLOWED_FILES:
         raise VersionRefused(
@@ -126,7 +126,7 @@ def _check_file(name: str, file: Path, record: FileRecord) -> None:
             if hashlib.file_digest(stream, "sha256").hexdigest() != record.sha256:
                 raise VersionRefused(f"{name}: {file.name} does not match its hash; the disk or a hand changed it")
     except OSError as error:
-        raise VersionRefused(f"{name}: {file.name}: {error.strerror}") from error
+        raise VersionRefused(f"{name}: {file.name}: {because(error)}") from error
 
 
 def _check_config(name: str, file: Path, max_rank: int) -> tuple[int, list[str]]:
@@ -167,7 +167,7 @@ def _read_config(name: str, file: Path) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VersionRefused(f"{name}: {ADAPTER_CONFIG} cannot be read: {error}") from error
     except OSError as error:
-        raise VersionRefused(f"{name}: {ADAPTER_CONFIG}: {error.strerror}") from error
+        raise VersionRefused(f"{name}: {ADAPTER_CONFIG}: {because(error)}") from error
 
 
 def check_weights(name: str, file: Path, *, rank: int) -> None:

@@ -63,10 +63,14 @@ class Registry:
         return [entry.name for entry in self._folders(self.root) if _ADAPTER.fullmatch(entry.name)]
 
     def versions(self, adapter: str) -> list[int]:
-        """The published versions of ``adapter``, oldest first: folders that hold a manifest."""
+        """The published versions of ``adapter``, oldest first: folders that hold a manifest, or that cannot be looked into.
+
+        Raises:
+            RegistryError: the adapter's folder is there but cannot be listed.
+        """
         folders = self._folders(self.root / check_adapter_name(adapter))
         numbers = (int(entry.name) for entry in folders if _VERSION.fullmatch(entry.name))
-        return sorted(number for number in numbers if (self.folder(adapter, number) / MANIFEST).is_file())
+        return sorted(number for number in numbers if _may_hold_manifest(self.folder(adapter, number)))
 
     def folder(self, adapter: str, version: int) -> Path:
         """Where the version's files lie."""
@@ -98,3 +102,10 @@ class Registry:
             raise RegistryError(
                 f"{parent}: cannot be listed: {error.strerror}; check the volume and its owner"
             ) from error
+
+
+def _may_hold_manifest(folder: Path) -> bool:
+    try:
+        return (folder / MANIFEST).is_file()
+    except OSError:
+        return True  # of another user, say: one version that is refused with the reason, and no fault of all the others

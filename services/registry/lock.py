@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from services.registry.errors import RegistryBusy, RegistryError
+from services.registry.errors import RegistryBusy, unwritable
 from services.registry.layout import Registry
 
 REGISTRY_LOCK = ".lock"
@@ -31,7 +31,7 @@ def exclusive(file: Path, purpose: str, *, wait_seconds: float = 0.0) -> Iterato
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     except OSError as error:
-        raise RegistryError(f"{file}: {error.strerror}; check the volume and its owner") from error
+        raise unwritable(file, error) from error
     try:
         _acquire(descriptor, file, wait_seconds)
         since = datetime.now(UTC).isoformat(timespec="seconds")
@@ -62,6 +62,6 @@ def registry_lock(registry: Registry, purpose: str) -> Iterator[None]:
     try:
         registry.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RegistryError(f"{registry.root}: {error.strerror}; check the volume and its owner") from error
+        raise unwritable(registry.root, error) from error
     with exclusive(registry.root / REGISTRY_LOCK, purpose, wait_seconds=30.0):
         yield

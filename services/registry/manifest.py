@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from services.registry.errors import VersionRefused
+from services.registry.errors import VersionRefused, because
 from services.registry.files import read_regular
 from services.registry.layout import MANIFEST
 
@@ -101,7 +101,7 @@ def read_manifest(folder: Path) -> Manifest:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VersionRefused(f"{name}: {MANIFEST} cannot be read: {error}") from error
     except OSError as error:
-        raise VersionRefused(f"{name}: {MANIFEST}: {error.strerror}") from error
+        raise VersionRefused(f"{name}: {MANIFEST}: {because(error)}") from error
     if manifest.format != FORMAT:
         raise VersionRefused(f"{name}: manifest format {manifest.format}; this release reads format {FORMAT}")
     if (manifest.adapter, str(manifest.version)) != (folder.parent.name, folder.name):

@@ -6,7 +6,7 @@ import msgspec
 
 from services.common.durable import replace_file, sync_folder
 from services.common.killpoints import passing
-from services.registry.errors import RegistryError
+from services.registry.errors import RegistryError, unwritable
 from services.registry.files import read_regular
 from services.registry.history import How, Move, append_move, now
 from services.registry.layout import Registry, model_name
@@ -135,5 +135,5 @@ def move_pointer(registry: Registry, adapter: str, pointer: Pointer, move: Move)
         passing("pointer: moved")
         append_move(registry, adapter, move)
     except OSError as error:
-        raise RegistryError(f"{file}: cannot move to {model_name(adapter, move.version)}: {error.strerror}") from error
+        raise unwritable(f"{file}: cannot move to {model_name(adapter, move.version)}", error) from error
     return pointer

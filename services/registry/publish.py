@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ import msgspec
 from services.common.durable import PUBLIC_FILE, PUBLIC_FOLDER, remove_temporaries, sync_file, sync_folder, write_file
 from services.common.killpoints import passing
 from services.registry.check import ALLOWED_FILES, file_record
-from services.registry.errors import RegistryError
+from services.registry.errors import RegistryError, unwritable
 from services.registry.history import read_history
 from services.registry.layout import MANIFEST, STAGING_PREFIX, Registry, check_adapter_name
 from services.registry.lock import registry_lock
@@ -32,6 +33,23 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     recipe: dict[str, Any]
     packages: dict[str, str]
     metrics: dict[str, Any]
+
+
+def require_writable(registry: Registry, adapter: str) -> None:
+    """Find out before a training whether its end could be published; leaves nothing behind.
+
+    Raises:
+        RegistryError: the volume, or what is there of the adapter, cannot be written.
+    """
+    parent = registry.root / check_adapter_name(adapter)
+    for folder in (registry.root, parent, parent / REPORTS):
+        try:
+            with tempfile.TemporaryFile(dir=folder):  # without a name where the file system can: no kill leaves it
+                pass
+        except FileNotFoundError:
+            continue  # the first publish makes it
+        except OSError as error:
+            raise unwritable(folder, error) from error
 
 
 @contextmanager
@@ -55,7 +73,7 @@ def staging(registry: Registry, adapter: str) -> Iterator[Path]:
         folder.mkdir(mode=0o700)
         passing("publish: staged")
     except OSError as error:
-        raise RegistryError(f"{parent}: {error.strerror}; check the volume, its owner and its free space") from error
+        raise unwritable(parent, error) from error
     try:
         yield folder
     finally:
@@ -114,9 +132,7 @@ def publish(registry: Registry, adapter: str, staged: Path, lineage: Lineage) ->
             sync_folder(folder.parent)
             passing("publish: synced")
     except OSError as error:
-        raise RegistryError(
-            f"{adapter}: cannot publish: {error.strerror}; check the registry volume's owner and free space"
-        ) from error
+        raise unwritable(f"{registry.root / adapter}: cannot publish", error) from error
     return manifest
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from services.common.durable import PUBLIC_FOLDER, replace_file
-from services.registry.errors import RegistryError
+from services.registry.errors import RegistryError, unwritable
 from services.registry.files import read_regular
 from services.registry.layout import MANIFEST, Registry, check_adapter_name, model_name
 
@@ -70,7 +70,7 @@ def write_report(registry: Registry, adapter: str, version: int, report: bytes, 
         replace_file(page_file, page.encode())
         replace_file(report_file(registry, adapter, version, "json"), report)  # last: it is what a promotion believes
     except OSError as error:
-        raise RegistryError(f"{page_file.parent}: {error.strerror}; check the volume and its free space") from error
+        raise unwritable(page_file.parent, error) from error
     return page_file
 
 

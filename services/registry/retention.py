@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from services.common.durable import sync_folder
 from services.common.killpoints import passing
-from services.registry.errors import RegistryError
+from services.registry.errors import unwritable
 from services.registry.layout import STAGING_PREFIX, Registry
 from services.registry.lock import registry_lock
 from services.registry.pointer import read_pointer
@@ -58,4 +58,4 @@ def remove_version(registry: Registry, adapter: str, version: int) -> None:
         shutil.rmtree(doomed)
         passing("deletion: done")
     except OSError as error:
-        raise RegistryError(f"{folder}: cannot be deleted: {error.strerror}; check the volume") from error
+        raise unwritable(f"{folder}: cannot be deleted", error) from error

@@ -17,7 +17,7 @@ from services.dataset.sources import snapshot_hash
 from services.registry.layout import Registry, check_adapter_name, model_name
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
-from services.registry.publish import publish, staging
+from services.registry.publish import publish, require_writable, staging
 from services.registry.retention import delete_old
 from services.registry.rows import ROWS, encode_rows
 from services.trainer import run as runs
@@ -100,7 +100,7 @@ class Retrain:
             OSError: the volume cannot be written; the run can be continued where one had begun.
             RegistryError: the registry cannot be written, or the adapter's name is none.
         """
-        check_adapter_name(task.settings.adapter.name)
+        require_writable(self._registry, check_adapter_name(task.settings.adapter.name))
         parts = Parts()
         parts.begin("rows")
         base = read_base_model(self._paths.models, self._base_settings.base_model)

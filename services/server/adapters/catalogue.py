@@ -78,12 +78,14 @@ class Catalogue:
 
     Attributes:
         deleted: models that are offered no more, whatever is still loaded of them.
+        blind: the registry cannot be read, and nothing is known of it: any name may be an adapter's.
     """
 
     def __init__(self, base: str) -> None:
         self.base = base
         self.entries: dict[str, Entry] = {}
         self.deleted: list[Deletion] = []
+        self.blind = False
 
     def lease(self, model: str, identity: str = "") -> Lease:
         """Hold the version that ``model`` means now: the base, an alias, or a pinned ``adapter@version``.
@@ -150,7 +152,7 @@ class Catalogue:
         name, number = split_model_name(model)
         entry = self.entries.get(name)
         if entry is None:
-            raise _not_found(model)
+            raise _unavailable(model) if self.blind else _not_found(model)
         if number is not None:
             if number not in entry.loaded or self.is_deleted(name, number):
                 raise _not_found(model)
@@ -160,11 +162,15 @@ class Catalogue:
         if entry.serving is None:
             if entry.wanted is None and entry.problem is None:
                 raise _not_found(model)  # published, but never promoted
-            raise Unavailable(
-                f"No version of '{name}' could be loaded; the operator finds the reason in /readyz.",
-                retry_after=RETRY_SECONDS,
-            )
+            raise _unavailable(name)
         return entry.serving
+
+
+def _unavailable(name: str) -> Unavailable:
+    return Unavailable(
+        f"No version of '{name[:200]}' could be loaded; the operator finds the reason in /readyz.",
+        retry_after=RETRY_SECONDS,
+    )
 
 
 def _not_found(model: str) -> ModelNotFound:

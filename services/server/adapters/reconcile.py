@@ -87,7 +87,9 @@ class Reconciler:
             seen = await asyncio.to_thread(self._view.look)
         except (RegistryError, JobsError) as error:
             self._note_problem(str(error))
+            self._catalogue.blind = not self._catalogue.entries
             return None
+        self._catalogue.blind = False
         self._catalogue.deleted = seen.deleted
         if not seen.adapters and self._catalogue.entries:
             # A volume that lost every adapter at once was unmounted; what is loaded keeps serving.
@@ -229,9 +231,12 @@ class Reconciler:
 
 
 def _signature(folder: Any) -> Iterable[object]:
-    """Names, sizes and times of a version's files: a refused version is looked at again only when they change."""
+    """Names, sizes and times of a version's files: a refused version is looked at again only when they change.
+
+    The time of the last change, which a new owner or mode is, too.
+    """
     try:
         entries = sorted(folder.iterdir())
-        return [(entry.name, status.st_size, status.st_mtime_ns) for entry in entries for status in [entry.lstat()]]
+        return [(entry.name, status.st_size, status.st_ctime_ns) for entry in entries for status in [entry.lstat()]]
     except OSError as error:
         return [type(error).__name__]
