@@ -185,6 +185,11 @@ class FakeEngine:
         del self.loaded[adapter.engine_id]
         self.unloaded.append(adapter.name)
 
+    def forget(self) -> None:
+        """Drop all that was written down of requests."""
+        for record in (self.prompts, self.samplings, self.begun, self.aborted):
+            record.clear()
+
     def failure(self) -> str | None:
         return self.dead
 

@@ -1,8 +1,13 @@
-"""Requests made at random from the OpenAPI document: never a server's fault, every refusal in OpenAI's form."""
+"""Requests made at random from the OpenAPI document: never a server's fault, every refusal in OpenAI's form, no memory kept."""
 
 import asyncio
+import functools
+import gc
 import json
 import os
+import sys
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
@@ -22,6 +27,9 @@ from tests.unit.server.strategies import ANYTHING, FILE, FORM, NAMES, TEXTS, Bod
 
 CASES = int(os.environ.get("WHETSTONE_FUZZ_CASES", "200"))
 ENOUGH = 50_000  # cases, by which every operation was reached, and not only refused
+AGAIN, ROUNDS = 1000, 6  # the newest of them are asked again, to see whether memory grows
+CACHE = type(functools.lru_cache(str))
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 DOCUMENT = document(Litestar(ROUTES, openapi_config=None).routes, harness.settings().limits)
 BODIES = Bodies(DOCUMENT)
 OPERATIONS = [(path, method) for path, item in DOCUMENT["paths"].items() for method in item]
@@ -138,16 +146,18 @@ class Asking:
         assert (
             await self.server.ask(body=SOUND["/v1/chat/completions"], headers=self._authorization("all"))
         ).status == 200
+        self.server.engine.forget()
 
     def _authorization(self, key: str) -> dict[str, str]:
         return {"authorization": f"Bearer {self._secrets.get(key, key)}"} if key else {}
 
 
 def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
-    """Whatever is asked by whomever: no 5xx, OpenAI's error, nothing without a key, and the next request is answered."""
+    """Whatever is asked by whomever: no 5xx, OpenAI's error, nothing without a key, the next request is answered, nothing is kept."""
     with asyncio.Runner() as runner:
         asking = Asking(tmp_path)
         runner.run(asking.publish())
+        asked: deque[Case] = deque(maxlen=AGAIN)
 
         @given(case=cases())
         @settings(
@@ -159,8 +169,40 @@ def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
         )
         def ask(case: Case) -> None:
             runner.run(asking.ask(case))
+            asked.append(case)
 
         ask()
+        memory_stays(lambda: [runner.run(asking.ask(case)) for case in asked], requests=2 * len(asked))
         asking.server.model.renderer.close()
     if CASES >= ENOUGH:
         assert asking.answered == set(OPERATIONS) - NEVER_ANSWERED
+
+
+def memory_stays(ask_all: Callable[[], object], *, requests: int) -> None:
+    """Ask the same again and again: of ten requests no object is left, and no more than a page of memory.
+
+    Not while they are drawn: Hypothesis remembers what it drew.
+    """
+    ask_all()
+    objects, resident = objects_held(), resident_bytes()
+    for _ in range(ROUNDS):
+        ask_all()
+    asked = ROUNDS * requests
+    assert objects_held() - objects < asked // 10
+    assert resident_bytes() - resident < max(2**23, asked * PAGE_BYTES // 10)
+
+
+def objects_held() -> int:
+    """Without those that are garbage, or in a cache that has a bound."""
+    gc.collect()
+    caches = [found for found in gc.get_objects() if isinstance(found, CACHE)]
+    for cache in caches:
+        if cache.cache_parameters()["maxsize"] is not None:
+            cache.cache_clear()
+    gc.collect()
+    return sys.getallocatedblocks()
+
+
+def resident_bytes() -> int:
+    """What this process has in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
