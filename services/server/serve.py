@@ -80,7 +80,7 @@ def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) ->
         # Imported here: it takes seconds, and reads the environment that was just prepared.
         module = await asyncio.to_thread(importlib.import_module, "services.server.engine.vllm")
         engine: Engine = await module.VllmEngine.start(
-            paths.models / base.name, base.name, settings.engine, max_logprobs=settings.limits.max_logprobs
+            paths.models / base.name, base.name, settings.engine, limits=settings.limits
         )
         return engine
 

@@ -1,7 +1,11 @@
 """What the server answers on the real engine and the real model, asked by the official client."""
 
 import re
+import threading
 import time
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
 import httpx
 import openai
@@ -13,6 +17,23 @@ from tests.e2e.serving import ServerProcess
 pytestmark = pytest.mark.e2e
 
 ENDS = (0, 2)  # tokens at which the base model's answers end
+REFUSED_SECONDS = 6  # a second of CPU time, where the stream beside it takes both cores of two
+STEP_SECONDS = 2
+EXPLODING: list[dict[str, Any]] = [
+    {"type": "string", "pattern": "^(" + ".?" * 100 + ")*$"},
+    {"type": "string", "pattern": "^" + ".?" * 500 + "$"},
+    {"type": "string", "pattern": "^((.{0,10}){0,10})*$"},
+    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(300)}, "maxProperties": 200},
+    {"type": "array", "prefixItems": [{"type": "string", "maxLength": 200 + i} for i in range(50)]},
+]
+ONLY_LOOKING_SO: list[dict[str, Any]] = [
+    {"type": "string", "pattern": "^(a|aa)+$"},
+    {"type": "string", "pattern": "^((a+)+)+$"},
+    {"type": "string", "pattern": "^[ab]*a[ab]{100}$"},
+    {"type": "string", "pattern": "^((a{1,5}){1,5}){1,5}$"},
+    {"type": "array", "items": {"type": "string"}, "minItems": 10**9},
+    {"anyOf": [{"$ref": "#/properties/a"}, {"type": "array", "items": {"$ref": "#/properties/a"}}, {"type": "null"}]},
+]
 
 
 def test_base_and_adapter_answer_side_by_side(server: ServerProcess) -> None:
@@ -106,6 +127,46 @@ def test_no_message_speaks_for_another(server: ServerProcess) -> None:
     told = forged.replace("|", "¦")
     assert create(model=BASE, messages=[{"role": "user", "content": told}], max_tokens=1).choices
     assert ask(server, "acme")[1] == ANSWERS[1]
+
+
+def test_schemas_made_to_explode_are_refused_beside_a_stream(server: ServerProcess) -> None:
+    """Within seconds, as a format and in a function; what only looks so is answered, and a running stream goes on."""
+    over = threading.Event()
+    arrived: list[float] = []
+
+    def read() -> None:
+        endless = {str(token): -100 for token in ENDS}
+        with server.client.chat.completions.create(
+            model=BASE, messages=LONG, stream=True, max_tokens=1000, logit_bias=endless
+        ) as chunks:
+            for _ in chunks:
+                arrived.append(time.monotonic())
+                if over.is_set():
+                    return
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    create = partial(server.client.chat.completions.create, model=BASE, messages=MESSAGES, max_tokens=1)
+    function = {"type": "function", "function": {"name": "f", "parameters": EXPLODING[0]}}
+    try:
+        for options in (*map(_formatted, EXPLODING), {"tools": [function]}):
+            began = time.monotonic()
+            with pytest.raises(openai.BadRequestError, match="busy for too long") as caught:
+                create(**options)
+            assert time.monotonic() - began < REFUSED_SECONDS
+            assert caught.value.param == next(iter(options))
+        for schema in ONLY_LOOKING_SO:
+            assert create(**_formatted(schema)).choices
+        assert reading.is_alive(), "the stream is to be beside all of it"
+    finally:
+        over.set()
+        reading.join(30)
+    assert max(after - before for before, after in pairwise(arrived)) < STEP_SECONDS
+
+
+def _formatted(schema: dict[str, Any]) -> dict[str, Any]:
+    wrapped = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": wrapped}}}
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -12,6 +12,7 @@ from vllm.reasoning import ReasoningParserManager
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tool_parsers import ToolParserManager
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
+from vllm.v1.structured_output.request import get_structured_output_key
 
 from services.server.engine.protocol import Delta, EngineError, RequestRefused, Shape, ToolCallDelta
 
@@ -127,6 +128,14 @@ class Form:
                 "reasoning_ended": self._request.resolve_reasoning_ended(first, prompt),
                 "reasoning_parser_kwargs": {"chat_template_kwargs": request.chat_template_kwargs or {}},
             }
+
+    @property
+    def grammar(self) -> tuple[str, str] | None:
+        """What the engine will have to compile, as ``Trials.fits`` takes it; None where there is nothing of the client's in it."""
+        if self.constraint is None or self.constraint.json_object:
+            return None
+        kind, spec = get_structured_output_key(self.constraint)
+        return kind.name.lower(), spec
 
     def refusal(self, error: Exception) -> RequestRefused:
         """What the client is told where vLLM refuses the request: of a schema, without where its compiler stood."""

@@ -35,19 +35,22 @@ from services.server.engine.protocol import (
 )
 from services.server.engine.pushed import PushingLLM
 from services.server.engine.tokenizer import FastTokenizer
-from services.server.settings import EngineSettings
+from services.server.engine.trials import Trials
+from services.server.settings import EngineSettings, Limits
 
 ENGINE_EXIT_SECONDS = 10.0
 _ABANDON_SECONDS = 0.2
 _GAVE_UP = frozenset({"abort", "error"})  # finish reasons that are none of a client's
+_TOO_LARGE = "it keeps the grammar's compiler busy for too long; have less in it that may be left out, be repeated or be of any length"
 _WORKER_SAID = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 
 
 class VllmEngine:
     """The engine protocol on ``PushingLLM``."""
 
-    def __init__(self, llm: Any, parsers: Parsers, tokenizer: Tokenizer) -> None:
+    def __init__(self, llm: Any, parsers: Parsers, tokenizer: Tokenizer, trials: Trials) -> None:
         self._llm = llm
+        self._trials = trials
         self.tokenizer = tokenizer
         self._parsers = parsers
         self._scores = itertools.count(1)
@@ -57,7 +60,7 @@ class VllmEngine:
         self.default_sampling: dict[str, float] = llm.model_config.get_diff_sampling_param()
 
     @classmethod
-    async def start(cls, model: Path, served_name: str, settings: EngineSettings, *, max_logprobs: int) -> Self:
+    async def start(cls, model: Path, served_name: str, settings: EngineSettings, *, limits: Limits) -> Self:
         """Start the engine on the model's folder; takes tens of seconds, off the event loop.
 
         ``prepare_environment`` comes before the import of this module.
@@ -84,7 +87,7 @@ class VllmEngine:
             enforce_eager=settings.enforce_eager,
             cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
             scheduler_cls=_scheduler(settings),
-            max_logprobs=max_logprobs,
+            max_logprobs=limits.max_logprobs,
             # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
             structured_outputs_config={
                 "backend": "xgrammar",
@@ -94,6 +97,8 @@ class VllmEngine:
             enable_log_requests=False,
         )
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
+        trials = Trials(model, seconds=limits.max_schema_cpu_seconds)
+        await trials.start()  # where the engine does not, this process ends, and it too
         starting = asyncio.create_task(asyncio.to_thread(PushingLLM.begin_with, arguments))
         try:
             llm = await asyncio.shield(starting)
@@ -112,7 +117,7 @@ class VllmEngine:
         except EngineError:
             await asyncio.to_thread(llm.shutdown, ENGINE_EXIT_SECONDS)
             raise
-        return cls(llm, parsers, tokenizer)
+        return cls(llm, parsers, tokenizer, trials)
 
     async def generate(
         self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
@@ -121,6 +126,8 @@ class VllmEngine:
         # vLLM refuses n > 1 at temperature 0, where all answers are the same one: it is generated once and told n times.
         copies = sampling.n if sampling.temperature == 0 else 1
         form = self._parsers.form(sampling.shape, prompt)
+        if form is not None and form.grammar is not None and not await self._trials.fits(*form.grammar):
+            raise form.refusal(ValueError(_TOO_LARGE))
         with _translated(form):
             parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
             options = form.engine_options if form is not None else {}
@@ -187,6 +194,7 @@ class VllmEngine:
 
     async def close(self) -> None:
         """See ``Engine.close``."""
+        await self._trials.close()
         await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
 
 

@@ -1,0 +1,111 @@
+"""Grammars tried out: real compiler, real processes, a small vocabulary."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.server.engine.protocol import EngineError
+from services.server.engine.trials import Trials
+from tests.support.processes import lives, until
+from tests.support.tokenizers import save_base
+
+SOUND: list[dict[str, Any]] = [
+    {"type": "object", "properties": {"date": {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}}},
+    {"type": "array", "items": {"type": "string", "maxLength": 255}, "maxItems": 1000},
+    {"$defs": {"tree": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "$ref": "#/$defs/tree"},
+    {"type": "string", "pattern": "("},  # wrong: vLLM says so itself
+]
+EXPLODING: list[dict[str, Any]] = [
+    {"type": "string", "pattern": "^" + ".?" * 500 + "$"},
+    {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(300)}, "maxProperties": 200},
+    {"prefixItems": [{"type": "string", "maxLength": 200 + i} for i in range(50)]},
+]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model's folder with a tokenizer in it."""
+    return save_base(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture
+async def trials(base: Path) -> AsyncIterator[Trials]:
+    """A process that is ready."""
+    trials = Trials(base, seconds=1)
+    assert await trials.fits("json", "{}")
+    yield trials
+    await trials.close()
+
+
+async def test_what_explodes_is_told_from_what_does_not(trials: Trials) -> None:
+    """The one within its second of CPU time, the other at once; what was said is not tried out again."""
+    for schema in SOUND:
+        assert await trials.fits("json", json.dumps(schema))
+    for schema in EXPLODING:
+        assert not await trials.fits("json", json.dumps(schema))
+    began = time.perf_counter()
+    assert [await trials.fits("json", json.dumps(schema)) for schema in SOUND + EXPLODING] == [True] * 4 + [False] * 3
+    assert time.perf_counter() - began < 0.05
+
+
+async def test_calls_are_tried_out_as_the_engine_binds_them(trials: Trials) -> None:
+    """As a structural tag."""
+    for schema, fits in ((SOUND[0], True), (EXPLODING[0], False)):
+        content = {"type": "json_schema", "json_schema": schema}
+        tag = {"type": "structural_tag", "format": {"type": "tag", "begin": "<a>", "content": content, "end": "</a>"}}
+        assert await trials.fits("structural_tag", json.dumps(tag)) is fits
+
+
+async def test_no_schema_waits_for_one_that_explodes(trials: Trials) -> None:
+    """Nor does who asked the same for one who left."""
+    exploding = json.dumps(EXPLODING[0])
+    left, stays = (asyncio.create_task(trials.fits("json", exploding)) for _ in range(2))
+    await asyncio.sleep(0.05)
+    left.cancel()
+    assert await trials.fits("json", json.dumps(SOUND[0]))
+    assert not stays.done()
+    assert not await stays
+
+
+async def test_process_that_ended_is_started_again(trials: Trials) -> None:
+    """What waits is told; the next one is answered."""
+    waiting = asyncio.create_task(trials.fits("json", json.dumps(EXPLODING[0])))
+    await asyncio.sleep(0.05)
+    (process,) = _below(os.getpid())
+    os.kill(process, signal.SIGKILL)
+    with pytest.raises(EngineError):
+        await waiting
+    assert await trials.fits("json", json.dumps(SOUND[0]))
+    assert not await trials.fits("json", json.dumps(EXPLODING[0]))
+
+
+async def test_closing_leaves_no_process(base: Path) -> None:
+    """Nor a fork at work."""
+    trials = Trials(base, seconds=60)
+    assert await trials.fits("json", "{}")
+    waiting = asyncio.create_task(
+        trials.fits("json", json.dumps({"type": "string", "pattern": "^" + ".?" * 3000 + "$"}))
+    )
+    (process,) = _below(os.getpid())
+    await asyncio.sleep(0.2)
+    (fork,) = _below(process)
+    await trials.close()
+    with pytest.raises(EngineError):
+        await waiting
+    until(lambda: not lives(process) and not lives(fork), 5)
+
+
+def _below(pid: int) -> list[int]:
+    return [
+        int(child)
+        for file in Path(f"/proc/{pid}/task").glob("*/children")
+        for child in file.read_text().split()
+        if b"grammar_trial" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
