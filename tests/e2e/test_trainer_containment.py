@@ -195,15 +195,16 @@ def test_what_is_trained_and_judged_is_kept_in_its_places_alone(house: House) ->
 
 @pytest.mark.usefixtures("server")
 def test_rows_that_are_refused_are_quoted_nowhere(house: House) -> None:
-    """Every fault is named by file, line and field."""
-    house.write(
-        "b.jsonl", FAULTY, json.dumps(SOUND[0])[:-1], f'{{"prompt": "{CANARY}", "prompt": 1}}', CANARY, f'"{CANARY}'
-    )
+    """Every fault is named by file, line and field; each row is a file's first, which says the file's format."""
+    cut = (json.dumps(SOUND[0])[:-1], f'{{"prompt": "{CANARY}", "prompt": 1}}', CANARY, f'"{CANARY}')
+    lines = [*map(json.dumps, FAULTY), *cut]
+    for number, line in enumerate(lines):
+        house.write(f"b{number}.jsonl", [], line)
     for words in (["check-data"], ["check-data", "--json"], ["retrain", "--json"]):
         assert house.run(*words, *_settings()) == 3
     assert house.run("jobs", "--json") == 0
     said = house.said.decode()
-    assert all(f"b.jsonl:{line}: " in said for line in range(1, len(FAULTY) + 1))
+    assert [number for number in range(len(lines)) if f"b{number}.jsonl:1: " not in said] == []
     assert house.holding() == {"data/datasets/*"}
 
 
