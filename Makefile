@@ -58,7 +58,7 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test fuzz lint format preflight folders build model up down logs status check-data preview \
-        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke sbom lock clean
+        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke sbom licences lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -212,6 +212,10 @@ revoke: ## make the key NAME= count no more, at once
 OUT ?= sbom
 sbom: .venv/.ready ## write what is in each image to OUT=sbom, as CycloneDX: packages, versions, hashes, licences
 	@.venv/bin/python -m tools.sbom --out $(call quote,$(OUT))
+
+licences: ## list the licences of all that is in both images, and of the base models, as CSV
+	@echo image,kind,name,version,licence
+	@for image in server trainer; do $(COMPOSE) run --rm --no-deps -T --entrypoint python $$image - $$image <tools/licences.py; done
 
 lock: ## lock all requirements anew, with hashes (needs uv)
 	images/lock.sh

@@ -19,10 +19,11 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.version import Version
 
+from tools.licences import UNKNOWN, declared
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOCKS = REPOSITORY / "images" / "requirements"
 IMAGES = ("server-cuda", "server-cpu", "trainer-cuda", "trainer-cpu")
-UNKNOWN = "unknown"
 # What images/lock.sh writes, its continued lines joined.
 LOCKED = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>\S+)(?P<hashes>(?:\s+--hash=sha256:[0-9a-f]{64})+)")
 
@@ -54,7 +55,7 @@ def main() -> int:
             packages = locked(LOCKS / f"{image}.txt")
             file = folder / f"{image}.cdx.json"
             file.write_text(document(image, packages), encoding="utf-8")
-            nameless = sum(licences(package) == [_named(UNKNOWN)] for package in packages)
+            nameless = sum(licences(package) == [_unknown()] for package in packages)
             print(f"{file}: {len(packages)} packages; the licences of {nameless} are unknown here")
     except (OSError, SbomError) as error:
         print(f"sbom: {error}", file=sys.stderr)
@@ -104,24 +105,19 @@ def licences(package: Package) -> list[License]:
     try:
         metadata = importlib.metadata.metadata(package.name)
     except importlib.metadata.PackageNotFoundError:
-        return [_named(UNKNOWN)]
+        return [_unknown()]
     # A build for a CPU and one for a card are one release under one licence.
     if Version(metadata["Version"]).public != Version(package.version).public:
-        return [_named(UNKNOWN)]
-    said = (metadata.get_all("License-Expression") or metadata.get_all("License") or [""])[0].strip()
-    if said == "UNKNOWN":  # old setuptools wrote that where nothing was said
-        said = ""
-    if said and "\n" not in said:
-        return [LicenseFactory().make_from_string(said, license_acknowledgement=LicenseAcknowledgement.DECLARED)]
-    classified = [line.split(" :: ") for line in metadata.get_all("Classifier") or ()]
-    names = [words[-1] for words in classified if words[0] == "License" and words[-1] != "OSI Approved"]
-    # A whole text in the field for its name begins with the name, if there is any.
-    return [_named(name) for name in names or [said.partition("\n")[0] or UNKNOWN]]
+        return [_unknown()]
+    acknowledgement = LicenseAcknowledgement.DECLARED
+    names = declared(metadata)
+    if len(names) == 1:
+        return [LicenseFactory().make_from_string(names[0], license_acknowledgement=acknowledgement)]
+    return [LicenseFactory().make_with_name(name, acknowledgement=acknowledgement) for name in names] or [_unknown()]
 
 
-def _named(name: str) -> License:
-    acknowledgement = None if name == UNKNOWN else LicenseAcknowledgement.DECLARED
-    return LicenseFactory().make_with_name(name, acknowledgement=acknowledgement)
+def _unknown() -> License:
+    return LicenseFactory().make_with_name(UNKNOWN)
 
 
 def _component(package: Package) -> Component:
