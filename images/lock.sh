@@ -25,7 +25,7 @@ trap 'rm -f dev.versions cuda.versions' EXIT
 lock server-cpu --override cpu-overrides.txt --constraint dev.versions
 lock trainer-cpu --override cpu-overrides.txt --constraint dev.versions
 # The CUDA engines pin much of their own; what the project's code imports is the same everywhere.
-direct='litestar|msgspec|structlog|rich|uvicorn|uvloop|httptools|watchfiles|prometheus-client|transformers|tokenizers|trl|peft|datasets|huggingface-hub|safetensors'
+direct='litestar|msgspec|structlog|rich|granian|uvloop|watchfiles|prometheus-client|transformers|tokenizers|trl|peft|datasets|huggingface-hub|safetensors'
 grep -E "^($direct)==" dev.versions >cuda.versions
 unset UV_FIND_LINKS # the index has the CUDA build
 lock server-cuda --constraint cuda.versions

@@ -1,20 +1,27 @@
-"""Where the server listens: the port for apps, and a private socket for the operator's own tools, such as the gate."""
+"""Where the server listens: the port for apps, and a private socket for the operator's own tools, such as the gate.
+
+HTTP is Granian's: sockets are read and written in threads of its own, which do not hold Python's lock (docs/decisions/0092).
+"""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import uvicorn
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.server.embed import Server
 from litestar.types import ASGIApp
 
 from services.server.auth import OperatorsDoor
 from services.server.errors import StartRefused
 from services.server.settings import Listen
 
-_CONNECTIONS_CLOSE_SECONDS = 5
+_CONNECTIONS = 4096  # open at once; the admission of requests is far below
 _BACKLOG = 2048
+_BUFFER_BYTES = 65_536  # of a connection: its request's head, and what its client has not read yet
+_HEAD_MILLISECONDS = 30_000  # for a request's head; a connection that idles so long is closed
+_WRITING_THREADS = 2
 _PRIVATE = 0o700
 
 
@@ -32,16 +39,17 @@ class Doors:
 
     def __init__(self, app: ASGIApp, listen: Listen, private: Path) -> None:
         _make_way(private)
-        self._port = _bind(listen.host, listen.port)
-        self._public = _Listener(_configuration(app))
-        self._private = _Listener(_configuration(OperatorsDoor(app), private))
+        host = "127.0.0.1" if listen.host == "localhost" else listen.host
+        self._port = _bind(host, listen.port)
+        self._servers = (
+            _server(app, address=host, port=listen.port, runtime_threads=_WRITING_THREADS),
+            _server(OperatorsDoor(app), uds=private),
+        )
 
     async def serve(self) -> None:
         """Listen until ``close``; a listener that ends by itself ends both."""
-        tasks = [
-            asyncio.create_task(self._public.serve(sockets=[self._port])),
-            asyncio.create_task(self._private.serve()),
-        ]
+        self._port.close()  # held until here, so that nobody else has it
+        tasks = [asyncio.create_task(server.serve()) for server in self._servers]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -50,20 +58,21 @@ class Doors:
 
     def close(self) -> None:
         """Stop listening, let answers end."""
-        self._public.should_exit = self._private.should_exit = True
+        for server in self._servers:
+            server.stop()  # type: ignore[no-untyped-call]
 
 
-def _configuration(app: ASGIApp, private: Path | None = None) -> uvicorn.Config:
-    return uvicorn.Config(
+def _server(app: ASGIApp, **where: Any) -> Server:
+    return Server(
         app,
-        uds=str(private) if private else None,
-        http="httptools",
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=_CONNECTIONS_CLOSE_SECONDS,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
+        backlog=_BACKLOG,
+        backpressure=_CONNECTIONS,
+        websockets=False,
+        log_enabled=False,
+        **where,
     )
 
 
@@ -82,9 +91,9 @@ def _make_way(private: Path) -> None:
     """Make the socket's folder, for this user alone, and remove what a killed server left; the last server to start has it."""
     try:
         private.parent.mkdir(parents=True, exist_ok=True)
-        private.parent.chmod(_PRIVATE)  # whoever made it: uvicorn lets everyone at the socket itself
+        private.parent.chmod(_PRIVATE)  # whoever made it
         private.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as trial:  # here, where the reason can be told, and not inside uvicorn
+        with socket.socket(socket.AF_UNIX) as trial:  # here, where the reason can be told, and not inside the server
             trial.bind(str(private))
         private.unlink()
     except OSError as error:
@@ -92,12 +101,3 @@ def _make_way(private: Path) -> None:
             f"cannot make the private socket {private}: {error.strerror or error}; "
             "its folder must belong to the server's user, and the path shorter than 108 bytes"
         ) from error
-
-
-class _Listener(uvicorn.Server):
-    """uvicorn without its signal handlers: a signal first drains, with the socket still open for 503s."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to ``serve``."""
-        yield

@@ -112,8 +112,8 @@ async def serve(plan: Plan) -> int:
             private socket is not to be had.
     """
     settings = plan.settings
-    for chatty in ("uvicorn.error", "watchfiles.main"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for chatty in ("granian", "_granian", "watchfiles.main"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)  # Granian warns of being embedded
     services = build_services(plan)
     doors = Doors(create_app(services), settings.server, plan.paths.server_socket)
     stop = asyncio.Event()

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-
 with warnings.catch_warnings(action="ignore"):  # vLLM's own, at its import
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind

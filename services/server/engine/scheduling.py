@@ -9,6 +9,7 @@ from typing import Any
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
 from services.server.engine.gathering import Gathering
+from services.server.engine.slots import QuickSlots
 
 
 class GatheringScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types are not followed
@@ -17,6 +18,7 @@ class GatheringScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._gathering = Gathering()
+        QuickSlots.speed_up(self.kv_cache_manager)
 
     def schedule(self, throttle_prefills: bool = False) -> Any:  # noqa: FBT001, FBT002 - vLLM's signature
         """See ``SchedulerInterface.schedule``."""
