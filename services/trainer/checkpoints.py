@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from services.common.durable import replace_file, sync_file
+from services.common.durable import replace_file, sync_file, sync_folder
 from services.registry.check import file_record
 from services.registry.manifest import FileRecord
 
@@ -16,17 +16,20 @@ _NAME = re.compile(r"checkpoint-[0-9]+")
 
 
 def seal(checkpoint: Path) -> None:
-    """Mark a checkpoint as whole: sync every file, then write their sizes and hashes.
+    """Mark a checkpoint as whole: sync every file and name, then write their sizes and hashes.
 
     Raises:
         OSError: the disk is full; the checkpoint stays unsealed and is never used.
     """
     records = {}
     for file in sorted(checkpoint.rglob("*")):
-        if file.is_file() and file.name != SEAL:
+        if file.is_dir():
+            sync_folder(file)
+        elif file.is_file() and file.name != SEAL:
             sync_file(file)
             records[str(file.relative_to(checkpoint))] = file_record(file)
     replace_file(checkpoint / SEAL, msgspec.json.encode(records))
+    sync_folder(checkpoint.parent)  # else a power cut may take its name, though the one before is deleted for it
 
 
 def newest_whole(folder: Path) -> Path | None:
