@@ -38,6 +38,7 @@ from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
 from services.server.lifecycle import Phase
 from services.server.limits.account import Accounts
+from services.server.pulse import watched
 from services.server.services import Model, Services
 from services.server.settings import ServerSettings
 from services.server.stored.shelf import Shelf
@@ -93,12 +94,13 @@ async def serve_and_leave(plan: Plan) -> int:
     Raises:
         StartRefused: see ``serve``.
     """
-    code = await serve(plan)
-    if code == EXIT_STUCK:
-        kill_engine()
-        logging.shutdown()
-        os._exit(code)
-    return code
+    async with watched(plan.settings.engine.stuck_seconds):
+        code = await serve(plan)
+        if code == EXIT_STUCK:
+            kill_engine()
+            logging.shutdown()
+            os._exit(code)
+        return code
 
 
 async def serve(plan: Plan) -> int:

@@ -78,7 +78,7 @@ class ServerProcess:
 
     def engine(self) -> int:
         """The process id of the engine's core."""
-        return next(pid for pid in self.family() if b"EngineCor" in Path(f"/proc/{pid}/comm").read_bytes())
+        return next(pid for pid in self.family() if is_engine(pid))
 
     def terminate(self) -> int:
         """SIGTERM; the exit code."""
@@ -119,6 +119,14 @@ def alive(pid: int) -> bool:
     """Whether a process runs; one that only waits for its parent's notice does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def is_engine(pid: int) -> bool:
+    """Whether a process is the engine's core, as vLLM calls it."""
+    try:
+        return b"EngineCor" in Path(f"/proc/{pid}/comm").read_bytes()
     except FileNotFoundError:
         return False
 

@@ -1,4 +1,4 @@
-"""The real engine killed under load, again and again, and hanging: a supervisor's restart is all that brings the service back.
+"""The real engine killed under load, again and again, and hanging, running or starting: a supervisor's restart is all that brings the service back.
 
 Two kills here; ``make crash-test`` has ten.
 """
@@ -17,11 +17,12 @@ from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from services.server.serve import EXIT_FAILED, EXIT_STUCK
 from tests.e2e.asking import ANSWERS, LONG, MESSAGES
-from tests.e2e.serving import ServerProcess, left_over
+from tests.e2e.serving import ServerProcess, is_engine, left_over
 
 pytestmark = pytest.mark.e2e
 
 KILLS = int(os.environ.get("WHETSTONE_ENGINE_KILLS", "2"))
+HANGING_START_SECONDS = 30
 PATIENCE = 100  # tries of the SDK, which waits up to 8 s between two: a start takes longer than its usual two tries
 
 
@@ -138,5 +139,21 @@ def test_engine_that_hangs_is_ended(data: Path, versions: dict[int, Manifest]) -
             list(chunks)
         assert server.process.wait(40) == EXIT_STUCK
         assert left_over(family, 30) == []
+    finally:
+        server.end()
+
+
+def test_engine_that_hangs_while_it_starts_is_ended(data: Path, versions: dict[int, Manifest]) -> None:
+    """Stopped before it is ready: the server waits for as long as a start may take, ends with the same code, and nothing is left."""
+    del versions
+    server = ServerProcess(data, f"engine.start_seconds={HANGING_START_SECONDS}")
+    try:
+        server.wait(lambda: any(is_engine(pid) for pid in server.family()))
+        os.kill(server.engine(), signal.SIGSTOP)
+        family = server.family()
+        assert server.readiness["status"] == "starting"
+        assert server.process.wait(HANGING_START_SECONDS + 40) == EXIT_STUCK
+        assert left_over(family, 30) == []
+        assert "engine.start_seconds" in server.log.read_text()
     finally:
         server.end()

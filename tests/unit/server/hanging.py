@@ -1,12 +1,18 @@
-"""A whole process whose engine hangs while it starts, as vLLM may: in a thread that nothing ends, with processes that ignore SIGTERM."""
+"""A whole process whose engine hangs while it starts, as vLLM may: in a thread that nothing ends, with processes that ignore SIGTERM.
+
+The thread waits, or holds the interpreter's lock; its arguments are the data root, a port, and which of the two.
+"""
 
 import asyncio
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Never
 
@@ -34,10 +40,10 @@ def core(pids: Path) -> None:
     worker()
 
 
-async def start() -> Never:
+async def start(pids: Path, work: Callable[[], object]) -> Never:
     """Waits for its thread even when it is cancelled."""
-    multiprocessing.get_context("fork").Process(target=core, args=(Path(sys.argv[1]) / "pids",)).start()
-    waiting = asyncio.create_task(asyncio.to_thread(threading.Event().wait))
+    multiprocessing.get_context("fork").Process(target=core, args=(pids,)).start()
+    waiting = asyncio.create_task(asyncio.to_thread(work))
     while True:
         try:
             await asyncio.shield(waiting)
@@ -45,6 +51,21 @@ async def start() -> Never:
             continue
 
 
+def hold_the_lock(pids: Path) -> None:
+    """As a library's code that never gives it back: no other thread runs from here on."""
+    while not pids.exists():
+        time.sleep(0.01)
+    ctypes.PyDLL(None).sleep(FOR_EVER)
+
+
 if __name__ == "__main__":
-    made = plan(Path(sys.argv[1]), FakeEngine(), port=int(sys.argv[2]), start_seconds=0.3)
-    sys.exit(uvloop.run(serve_and_leave(msgspec.structs.replace(made, start_engine=start))))
+    root = Path(sys.argv[1])
+    how: dict[str, tuple[Callable[[], object], dict[str, float]]] = {
+        "thread": (threading.Event().wait, {"start_seconds": 0.3}),
+        "lock": (partial(hold_the_lock, root / "pids"), {"stuck_seconds": 1.0}),
+    }
+    work, settings = how[sys.argv[3]]
+    made = plan(root, FakeEngine(), port=int(sys.argv[2]), **settings)
+    sys.exit(
+        uvloop.run(serve_and_leave(msgspec.structs.replace(made, start_engine=partial(start, root / "pids", work))))
+    )

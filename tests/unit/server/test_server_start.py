@@ -93,23 +93,33 @@ async def test_sigterm_while_the_start_hangs_is_obeyed(tmp_path: Path) -> None:
 
 async def test_thread_and_processes_that_hang_are_left_or_killed(tmp_path: Path) -> None:
     """A start that waits for its thread though it was cancelled, and a core and its worker that ignore SIGTERM: all are gone."""
+    assert await _code_of_hanging(tmp_path, "thread") == EXIT_STUCK
+
+
+async def test_code_that_holds_the_interpreters_lock_is_ended(tmp_path: Path) -> None:
+    """Nothing in the process runs any more, its clock included: it and the engine's processes are killed from outside."""
+    assert await _code_of_hanging(tmp_path, "lock") == -signal.SIGKILL
+
+
+async def _code_of_hanging(root: Path, how: str) -> int:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tests.unit.server.hanging",
-        str(tmp_path),
+        str(root),
         str(free_port()),
+        how,
         cwd=ROOT,
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        code = await asyncio.wait_for(process.wait(), 10)
+        code = await asyncio.wait_for(process.wait(), 15)
     finally:
         if process.returncode is None:
             process.kill()
-    assert code == EXIT_STUCK
-    core, worker = map(int, (tmp_path / "pids").read_text().split())
+    core, worker = map(int, (root / "pids").read_text().split())
     await until(lambda: not alive(core) and not alive(worker))
+    return code
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,67 @@
+"""Whether the server's event loop turns, seen from a process of its own: who holds the interpreter's lock stops every thread in here.
+
+``engine.watchdog`` is part of that event loop, and waits with it. The process that watches hears a beat ten times in the allowed
+time. As there, silence is counted by looks, so that a container that was paused is not taken for one that hangs.
+"""
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import sys
+from asyncio.subprocess import PIPE
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from services.server.engine.processes import kill_tree
+
+_BEATS = 10
+_LOOK_SECONDS = 1.0
+
+
+@asynccontextmanager
+async def watched(seconds: float) -> AsyncIterator[None]:
+    """Have this process and all below it killed where its event loop stands still for so long."""
+    watcher = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, str(seconds), stdin=PIPE)
+    beating = asyncio.create_task(_beat(watcher.stdin, seconds / _BEATS))
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)
+        await watcher.wait()
+
+
+async def _beat(watcher: asyncio.StreamWriter | None, pause: float) -> None:
+    if watcher is None:
+        return
+    try:
+        while True:
+            watcher.write(b".")
+            await asyncio.sleep(pause)
+    finally:
+        watcher.close()
+
+
+def main(seconds: float) -> None:
+    """Listen until the beats' pipe is closed, or for ``seconds`` in vain."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the server, which has it too, closes the pipe
+    look = min(_LOOK_SECONDS, seconds / _BEATS)
+    server, silent = os.getppid(), 0.0
+    while silent < seconds:
+        if not select.select([0], [], [], look)[0]:
+            silent += look
+        elif os.read(0, 4096):
+            silent = 0.0
+        else:
+            return
+    with contextlib.suppress(OSError):
+        sys.stderr.write(
+            f"the server hangs: its event loop stood still for {seconds:g} s (engine.stuck_seconds); killed\n"
+        )
+    kill_tree(server)
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]))

@@ -1,0 +1,44 @@
+"""The process that watches the event loop: what it ends, and what it leaves alone."""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[3]
+WATCHED = """
+import asyncio, os, signal, time, uvloop
+from pathlib import Path
+from services.server.pulse import watched
+
+async def main():
+    async with watched(1.0):
+        await asyncio.sleep(1.5)
+        (watcher,) = Path("/proc/self/task", str(os.getpid()), "children").read_text().split()
+        {happens}
+        await asyncio.sleep(0.5)
+    assert not Path("/proc", watcher).exists()
+
+uvloop.run(main())
+"""
+PAUSE = "os.kill(int(watcher), signal.SIGSTOP); time.sleep(1.5); os.kill(int(watcher), signal.SIGCONT); time.sleep(0.4)"
+
+
+async def _code(happens: str) -> int:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", WATCHED.format(happens=happens), cwd=ROOT, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(process.communicate(), 20)
+    assert (b"engine.stuck_seconds" in said) == (process.returncode == -signal.SIGKILL), said
+    return process.returncode or 0
+
+
+async def test_only_a_loop_that_stands_still_for_long_is_ended() -> None:
+    """Killed, with a line that names the setting; one that stands for a while is left alone, and the watcher ends with it."""
+    assert await _code("time.sleep(60)") == -signal.SIGKILL
+    assert await _code("time.sleep(0.4)") == 0
+
+
+async def test_pause_of_the_whole_container_is_no_standing_still() -> None:
+    """The watcher stood still, too: what it did not hear meanwhile does not count."""
+    assert await _code(PAUSE) == 0
