@@ -12,7 +12,7 @@ import resource
 import selectors
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -39,33 +39,41 @@ def main(folder: Path, seconds: int) -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         tokens = pool.apply(_sample, (folder,))
     vocabulary = xgrammar.TokenizerInfo([b"<end>", *tokens], stop_token_ids=[0])
-    running: dict[int, tuple[int, int]] = {}  # file descriptor of a fork -> its process id, the question's number
+    running: dict[int, int] = {}  # process id of a fork -> the question's number
     waiting, text = [], b""
+    ended, heard = os.pipe()
+    os.set_blocking(heard, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(heard)
     selector = selectors.DefaultSelector()
     selector.register(0, selectors.EVENT_READ)
+    selector.register(ended, selectors.EVENT_READ)
     try:
         while True:
             for ready, _ in selector.select():
-                if ready.fd == 0:
-                    if not (chunk := os.read(0, _CHUNK)):
-                        return
+                chunk = os.read(ready.fd, _CHUNK)
+                if ready.fd == ended:
+                    for pid, fits in _ended(list(running)):
+                        os.write(1, b"%d %d\n" % (running.pop(pid), fits))
+                elif chunk:
                     *lines, text = (text + chunk).split(b"\n")
                     waiting += lines
                 else:
-                    selector.unregister(ready.fd)
-                    pid, number = running.pop(ready.fd)
-                    os.close(ready.fd)
-                    _, status = os.waitpid(pid, 0)
-                    os.write(1, b"%d %d\n" % (number, status == 0))
+                    return
             while waiting and len(running) < _AT_ONCE:
                 number, kind, spec = json.loads(waiting.pop(0))
-                pid = _fork(partial(_try, vocabulary, kind, spec), seconds)
-                handle = os.pidfd_open(pid)
-                running[handle] = (pid, number)
-                selector.register(handle, selectors.EVENT_READ)
+                running[_fork(partial(_try, vocabulary, kind, spec), seconds)] = number
     finally:
-        for pid, _ in running.values():
+        for pid in running:
             os.kill(pid, signal.SIGKILL)
+
+
+def _ended(running: list[int]) -> Iterator[tuple[int, bool]]:
+    """Of these forks the ones that ended, and whether by themselves."""
+    for pid in running:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            yield pid, status == 0
 
 
 def _sample(folder: Path) -> list[bytes]:
