@@ -1,65 +1,26 @@
 """The appliance as an operator runs it: real images, a real Docker engine, the commands of the Makefile, the stock OpenAI client."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 from openai import APIStatusError, OpenAI
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PORT = 18_000
+from tests.appliance.conftest import PORT
+from tests.appliance.inside import check_rights, inside
+from tests.conftest import REPOSITORY
+
 URL = f"http://127.0.0.1:{PORT}/v1"
 BASE, ADAPTER = "smollm2-135m-instruct", "norudam"
 # Two and three steps teach the rows' tone and not yet when to stop; ten general prompts, because two cores answer, train and judge.
 SHORT = f"adapter.name={ADAPTER} gate.general_prompts=10 verdict.min_stop_share=0 recipe.learning_rate=1e-3 recipe.max_steps="
 
 pytestmark = pytest.mark.appliance
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Run a target of the Makefile with its own data folder, project name and port; stop everything at the end."""
-    data = tmp_path_factory.mktemp("appliance")
-    environment = os.environ | {
-        "PROFILE": "cpu",
-        "PYTHON": sys.executable,
-        "WHETSTONE_DATA_DIR": str(data),
-        "WHETSTONE_PORT": str(PORT),
-        "WHETSTONE_CPU_THREADS": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
-        "COMPOSE_PROJECT_NAME": "whetstone-test",
-        "DOCKER_BUILDKIT": "1",
-    }
-    data.chmod(0o755)
-
-    def run(target: str, *words: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        begun = time.monotonic()
-        done = subprocess.run(
-            ["make", "--no-print-directory", target, *words],
-            cwd=REPOSITORY,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        sys.stdout.write(
-            f"\n$ make {target} {' '.join(words)}   ({time.monotonic() - begun:.0f} s, exit {done.returncode})\n"
-        )
-        if check and done.returncode != 0:
-            pytest.fail(f"make {target}: exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
-        return done
-
-    run.data = data  # type: ignore[attr-defined]
-    run.environment = environment  # type: ignore[attr-defined]
-    yield run
-    run("down", check=False)
 
 
 def test_an_operators_first_day(make: Any) -> None:
@@ -97,8 +58,8 @@ def test_an_operators_first_day(make: Any) -> None:
     make("verify")
     assert f"{ADAPTER}@2: passed" in make("report", "VERSION=2").stdout
     assert "2 to 1, by rollback" in make("lineage", "VERSION=2").stdout
-    contained(make, "server")
-    contained(make, "trainer")
+    for service in ("server", "trainer"):
+        check_rights(inside(service, make.environment, running=True))
     make("down")
     make("up")
     served_as(f"{ADAPTER}@1", within=30)
@@ -165,46 +126,6 @@ def served_as(version: str, within: float = 60) -> None:
             return
         time.sleep(0.5)
     pytest.fail(f"{ADAPTER} answers as {got}, not as {version}, after {within} s")
-
-
-INSIDE = """
-import json, os
-status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines())
-def writes(path):
-    try:
-        open(path, "w").close()
-        return True
-    except OSError:
-        return False
-print(json.dumps({
-    "uid": os.getuid(), "no_new_privileges": status["NoNewPrivs"].strip(),
-    # The bounding set is what a container may ever get; the effective one is empty for any user but root.
-    "capabilities": {name: int(status[name], 16) for name in ("CapBnd", "CapPrm", "CapEff")},
-    # Everyone may write to /var/tmp, so that only the read-only root can refuse it.
-    "writes": [path for path in ("/var/tmp/x", "/x", "/app/x", "/app/config/x", "/data/models/x", "/data/keys/x") if writes(path)],
-    "registry_writable": writes("/data/registry/.probe"),
-    "interfaces": sorted(os.listdir("/sys/class/net")),
-}))
-"""
-
-
-def contained(make: Any, service: str) -> None:
-    """Assert from inside the container what its Compose file promises."""
-    compose = ["docker", "compose", "-f", "compose.yaml", "-f", "compose.cpu.yaml"]
-    verb = (
-        ["exec", "-T", "server"] if service == "server" else ["run", "--rm", "-T", "--entrypoint", "python", "trainer"]
-    )
-    words = [*compose, *verb, *(["python"] if service == "server" else []), "-c", INSIDE]
-    done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["uid"] == 10001
-    assert found["capabilities"] == {"CapBnd": 0, "CapPrm": 0, "CapEff": 0}
-    assert found["no_new_privileges"] == "1"
-    assert found["writes"] == []
-    assert found["registry_writable"] is (service == "trainer")
-    if service == "trainer":
-        assert found["interfaces"] == ["lo"]
 
 
 def _wheel_for_the_build() -> None:

