@@ -57,12 +57,12 @@ AS_JSON := $(if $(JSON),--json)
 # Where compose.yaml has the server listen, whatever config/server.toml says.
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
-.PHONY: help demo test clients appliance fast crash-test fuzz lint format preflight folders build model up down logs status check-data preview \
+.PHONY: help demo test clients appliance fast crash-test fuzz soak lint format preflight folders build model up down logs status check-data preview \
         purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke sbom licences lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= OUT= YES=1 FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= MINUTES= EVERY= OUT= YES=1 FORCE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -93,6 +93,11 @@ crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue
 CASES ?= 50000
 fuzz: .venv/.ready ## CASES=50000 requests at random from the OpenAPI document, against the application with a scripted engine
 	WHETSTONE_FUZZ_CASES=$(call quote,$(CASES)) .venv/bin/python -m pytest tests/unit/server/test_server_fuzz.py
+
+MINUTES ?= 60
+EVERY ?= 10
+soak: .venv/.ready ## MINUTES=60 of steady requests to the real server, with a retrain and a swap EVERY=10: memory and open files stay
+	.venv/bin/python -m tests.soak --minutes $(call quote,$(MINUTES)) --every $(call quote,$(EVERY)) $(if $(JSON),--json $(call quote,$(JSON)))
 
 lint: .venv/.ready ## formatting, lint and types
 	.venv/bin/ruff format --check .
@@ -221,4 +226,4 @@ lock: ## lock all requirements anew, with hashes (needs uv)
 	images/lock.sh
 
 clean: ## remove the environment, caches and the demo's data; data/registry and data/models stay
-	rm -rf .venv .venv-clients $(NODE_MODULES) .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/cache
+	rm -rf .venv .venv-clients $(NODE_MODULES) .ruff_cache .mypy_cache .pytest_cache data/demo data/test data/soak data/cache
