@@ -137,8 +137,9 @@ def _answer_at_once(tokenizer: Any, tokens: list[int]) -> None:
     from vllm.outputs import CompletionOutput, RequestOutput  # noqa: PLC0415
     from vllm.v1.engine.async_llm import AsyncLLM  # noqa: PLC0415
 
+    from services.server.engine.inbox import Inbox  # noqa: PLC0415
     from services.server.engine.protocol import Delta  # noqa: PLC0415
-    from services.server.engine.pushed import Inbox, PushingLLM  # noqa: PLC0415
+    from services.server.engine.pushed import PushingLLM  # noqa: PLC0415
 
     pieces = [tokenizer.decode([token]) for token in tokens]
 

@@ -14,6 +14,7 @@ import structlog
 from litestar.types import Receive, Scope, Send
 
 from services.common.traces import trace_of
+from services.server.begun import begun
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
@@ -96,6 +97,9 @@ class Answer:
         """What tells the client of an error after the first byte; a plain answer is complete by then."""
         return b""
 
+    def _cease(self) -> None:
+        """Nothing is written from here on."""
+
     async def _usage(self) -> Usage:
         """What the whole answer consumed, once it is kept; its place is free before the client knows that it is whole."""
         usage = self._generation.tally.usage()
@@ -121,6 +125,7 @@ class Answer:
             await self._settle(cause, work, send)
         finally:
             watch.cancel()
+            self._cease()
             self._generation.close()
 
     async def _watch(self, receive: Receive, work: "asyncio.Task[None]") -> None:
@@ -156,7 +161,7 @@ class Answer:
 
 
 class StreamedAnswer(Answer):
-    """Server-sent events, one write per delta of the engine.
+    """Server-sent events, one write per delta of the engine, in the engine's step where the client keeps up (docs/decisions/0094).
 
     Args:
         frames: makes the events.
@@ -173,11 +178,15 @@ class StreamedAnswer(Answer):
     ) -> None:
         super().__init__(generation, deltas, rename=rename, keeper=keeper)
         self._frames = frames
+        self._send: Send
+        self._unsent: asyncio.Future[None] | None = None  # what is left of a write that waits for the client
 
     async def _run(self, send: Send) -> None:
         frames = self._frames
+        self._send = send
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
+                await self._sent()
                 events = [] if self._started else [frames.begin()]
                 events += [frames.delta(delta) for delta in batch]
                 if not self._started:
@@ -190,8 +199,29 @@ class StreamedAnswer(Answer):
                 if body:
                     more = not self._generation.whole
                     await send({"type": "http.response.body", "body": body, "more_body": more})
+                self._generation.take = self._write
+
+    def _write(self, delta: Delta) -> bool:
+        """Write a delta in the engine's step, unless the client still makes an earlier one wait."""
+        if self._unsent is not None:
+            if not self._unsent.done():
+                return False
+            self._unsent.result()
+        if frame := self._frames.delta(delta):
+            self._unsent = begun(self._send({"type": "http.response.body", "body": frame, "more_body": True}))
+        return True
+
+    async def _sent(self) -> None:
+        if self._unsent is not None:
+            await self._unsent
+            self._unsent = None
+
+    def _cease(self) -> None:
+        if self._unsent is not None:
+            self._unsent.cancel()
 
     async def _failed(self, error: ServerError) -> bytes:
+        await self._sent()
         if self._keeper is not None:
             await self._keeper.failed(error)
         return self._frames.failed(error)
@@ -217,6 +247,7 @@ class PlainAnswer(Answer):
         self._whole = whole
 
     async def _run(self, send: Send) -> None:
+        self._generation.take = self._collect
         async with aclosing(self._deltas) as batches:
             async for batch in batches:
                 for delta in batch:
@@ -226,6 +257,10 @@ class PlainAnswer(Answer):
         self._started = True
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    def _collect(self, delta: Delta) -> bool:
+        self._whole.add(delta)
+        return True
 
 
 def translate(cause: BaseException) -> ServerError:

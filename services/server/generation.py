@@ -10,7 +10,7 @@ import structlog
 
 from services.server.adapters.catalogue import Lease
 from services.server.chat.usage import Tally
-from services.server.engine.protocol import Delta, Engine, EngineError, Sampling
+from services.server.engine.protocol import Delta, Engine, EngineError, Sampling, Take
 from services.server.errors import Unavailable
 from services.server.limits.meter import Meter
 from services.server.services import Services
@@ -32,6 +32,7 @@ class Generation:
         outcome: for the metrics and the log: ``ok``, ``client_gone`` or an error's code.
         failed: it ended in an error of the engine or the server, which a canary answers for.
         interruption: why the request is to end, where the server ends it.
+        take: told of deltas in the engine's step, where the answer may go on at once; see ``Engine.generate``.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class Generation:
         self._work: asyncio.Task[None] | None = None
         self._holds = True
         self.interruption: Unavailable | None = None
+        self.take: Take | None = None
         services.lifecycle.enter(self)
 
     @property
@@ -78,16 +80,25 @@ class Generation:
         source = self._one(prompts[0], sampling) if len(prompts) == 1 else self._many(prompts, sampling)
         async with aclosing(source):
             async for deltas in source:
-                if self._first_token is None:
-                    self._first_token = time.monotonic() - self._began
                 for delta in deltas:
-                    self.tally.add(delta)
+                    self._count(delta)
                 yield deltas
         if not self.whole:
             raise EngineError("the engine stopped in the middle of an answer")
 
     def _one(self, prompt: list[int], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
-        return self._engine.generate(self.identity, prompt, sampling, self._lease.handle)
+        return self._engine.generate(self.identity, prompt, sampling, self._lease.handle, self._taken)
+
+    def _taken(self, delta: Delta) -> bool:
+        if self.take is None or not self.take(delta):
+            return False
+        self._count(delta)
+        return True
+
+    def _count(self, delta: Delta) -> None:
+        if self._first_token is None:
+            self._first_token = time.monotonic() - self._began
+        self.tally.add(delta)
 
     async def _many(self, prompts: list[list[int]], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         arrived: asyncio.Queue[list[Delta] | None] = asyncio.Queue()  # bounded by the prompts' max_tokens
@@ -145,6 +156,7 @@ class Generation:
 
     def close(self) -> None:
         """Give back what the request still holds, and count it."""
+        self.take = None
         self._services.lifecycle.leave(self)
         self.give_back()
         seconds = time.monotonic() - self._began

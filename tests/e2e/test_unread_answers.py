@@ -15,7 +15,8 @@ with warnings.catch_warnings(action="ignore"):  # vLLM's own, at its import
     from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
     from vllm.v1.outputs import LogprobsLists
 
-    from services.server.engine.pushed import Inbox, StepProcessor
+    from services.server.engine.inbox import Inbox
+    from services.server.engine.pushed import StepProcessor
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +42,7 @@ async def test_unread_tokens_have_their_bytes_and_no_more(tokenizer: Any, altern
     largest = PLAIN_BYTES + ALTERNATIVE_BYTES * (alternatives or 0)
     assert held[1] < 1.2 * held[0] < 1.2 * largest
     _step(processor, 2 * TOKENS + 1, alternatives, FinishReason.LENGTH)
-    deltas = await inbox.take()
+    deltas = await inbox.read()
     assert (len(deltas), inbox.ended) == (2 * TOKENS + 2, True)
     assert not processor.request_states, "nothing more can come"
 

@@ -1,7 +1,7 @@
 """What the server asks of an inference engine. ``vllm.VllmEngine`` is the real one; tests write their own."""
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -155,6 +155,9 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
     token_ids: Sequence[int] = ()
 
 
+Take = Callable[[Delta], bool]
+
+
 class Tokenizer(Protocol):
     """The base model's tokenizer, as Hugging Face's. Used from one thread at a time.
 
@@ -194,9 +197,17 @@ class Engine(Protocol):
     default_sampling: dict[str, float]
 
     def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
         """Generate answers; closing or cancelling the iterator aborts the work.
+
+        While the iterator's reader waits for more, an engine may offer deltas to ``take`` as they come, all but an answer's last:
+        what ``take`` takes (True) is not yielded, and wakes nobody. An error that it raises is the iterator's.
 
         Raises:
             RequestRefused: the parameters do not fit the model.

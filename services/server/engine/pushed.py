@@ -5,7 +5,6 @@ token; here a step costs a request one small object and one wake-up, however man
 request before (its checks) and to its tokens after (detokenizing, stops, log-probabilities) stays vLLM's.
 """
 
-import asyncio
 from copy import copy
 from typing import Any, Self
 
@@ -18,60 +17,9 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
+from services.server.engine.inbox import Inbox
 from services.server.engine.positions import positions_of, prompt_positions_of
-from services.server.engine.protocol import Delta
-
-
-class Inbox:
-    """What one request gained and nobody read yet, bounded by the request's ``max_tokens``.
-
-    Args:
-        request_id: the engine's own name of the request.
-        answers: ``n``; the request has ended when each has a finish reason.
-    """
-
-    def __init__(self, request_id: str, answers: int) -> None:
-        self.request_id = request_id
-        self._running = answers
-        self._deltas: list[Delta] = []
-        self._error: Exception | None = None
-        self._reader: asyncio.Future[None] | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether the engine is through with the request, and everything was taken."""
-        return self._running == 0 and not self._deltas
-
-    def add(self, delta: Delta) -> None:
-        """Take in what an answer gained."""
-        self._deltas.append(delta)
-        if delta.finish_reason is not None:
-            self._running -= 1
-        self._wake()
-
-    def put(self, error: Any) -> None:
-        """Take in what vLLM tells a request besides: that the engine died, or that it was aborted, which nobody waits for."""
-        if isinstance(error, Exception):
-            self._error = error
-            self._wake()
-
-    async def take(self) -> list[Delta]:
-        """Everything gained since; waits for the first of it.
-
-        Raises:
-            Exception: why the engine ended, once what came before is taken.
-        """
-        if not self._deltas and self._error is None:
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-        if not self._deltas and self._error is not None:
-            raise self._error
-        deltas, self._deltas = self._deltas, []
-        return deltas
-
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+from services.server.engine.protocol import Delta, Take
 
 
 class StepProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM's types are not followed
@@ -146,6 +94,7 @@ class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
         parameters: SamplingParams,
         lora_request: LoRARequest | None,
         *,
+        take: Take | None = None,
         reasoning_ended: bool | None = None,
         reasoning_parser_kwargs: dict[str, Any] | None = None,
     ) -> Inbox:
@@ -168,7 +117,7 @@ class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
         request.reasoning_parser_kwargs = reasoning_parser_kwargs
         self.input_processor.assign_request_id(request)
         self._run_output_handler()
-        inbox = Inbox(request.request_id, parameters.n)
+        inbox = Inbox(request.request_id, parameters.n, take)
         queue: Any = inbox  # as far as vLLM uses it
         children = [request]
         if parameters.n == 1:

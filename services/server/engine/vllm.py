@@ -31,6 +31,7 @@ from services.server.engine.protocol import (
     Position,
     RequestRefused,
     Sampling,
+    Take,
     Tokenizer,
 )
 from services.server.engine.pushed import PushingLLM
@@ -120,7 +121,12 @@ class VllmEngine:
         return cls(llm, parsers, tokenizer, trials)
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
         """See ``Engine.generate``."""
         # vLLM refuses n > 1 at temperature 0, where all answers are the same one: it is generated once and told n times.
@@ -131,10 +137,12 @@ class VllmEngine:
         with _translated(form):
             parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
             options = form.engine_options if form is not None else {}
-            inbox = await self._llm.begin(request_id, prompt, parameters, _lora(adapter), **options)
+            if form is not None or copies > 1:
+                take = None  # what the engine says is not yet what is told
+            inbox = await self._llm.begin(request_id, prompt, parameters, _lora(adapter), take=take, **options)
             try:
                 while not inbox.ended:
-                    deltas: list[Delta] = await inbox.take()
+                    deltas: list[Delta] = await inbox.read()
                     for delta in deltas:
                         if delta.finish_reason in _GAVE_UP:
                             raise EngineError("the engine gave up on this request")

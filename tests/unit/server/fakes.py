@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from jinja2 import TemplateError
@@ -16,6 +17,7 @@ from services.server.engine.protocol import (
     Position,
     RequestRefused,
     Sampling,
+    Take,
     Tokenizer,
     TokenLogprob,
     ToolCallDelta,
@@ -58,6 +60,13 @@ class FakeTokenizer:
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:
         del options
         return "".join(map(chr, token_ids))
+
+
+def untaken(deltas: list[Delta], take: Take | None) -> list[Delta]:
+    """What is left for an engine to yield, once ``take`` was offered the deltas."""
+    while deltas and take is not None and deltas[0].finish_reason is None and take(deltas[0]):
+        deltas = deltas[1:]
+    return deltas
 
 
 class FakeEngine:
@@ -107,7 +116,12 @@ class FakeEngine:
         self.turning.set()
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
         if self.refuse is not None:
             raise RequestRefused(self.refuse, param=self.refuse_param)
@@ -119,6 +133,16 @@ class FakeEngine:
         self.prompts.append(prompt)
         self.samplings.append(sampling)
         self.begun.append(request_id)
+        async with aclosing(self._batches(request_id, prompt, sampling, adapter)) as batches:
+            async for deltas in batches:
+                if left := untaken(deltas, take):
+                    yield left
+                else:
+                    await asyncio.sleep(0)
+
+    async def _batches(
+        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+    ) -> AsyncGenerator[list[Delta], None]:
         if self.script is not None:
             for delta in self.script:
                 yield [delta]

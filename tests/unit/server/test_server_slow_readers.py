@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.server.engine.protocol import Delta, EngineAdapter, Sampling
-from tests.unit.server.fakes import BASE, FakeEngine
+from services.server.engine.protocol import Delta, EngineAdapter, Sampling, Take
+from tests.unit.server.fakes import BASE, FakeEngine, untaken
 from tests.unit.server.harness import Server, until
 from tests.unit.server.process import free_port
 
@@ -36,14 +36,21 @@ class FloodEngine(FakeEngine):
         self.taken: dict[int, int] = {}
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
         del request_id, prompt, adapter
         whole = sampling.max_tokens
         for place in range(whole):
             await asyncio.sleep(0)
             self.taken[whole] = self.taken.get(whole, 0) + len(WORD)
-            yield [Delta(index=0, text=WORD, tokens=1, finish_reason="length" if place == whole - 1 else None)]
+            delta = Delta(index=0, text=WORD, tokens=1, finish_reason="length" if place == whole - 1 else None)
+            if untaken([delta], take):
+                yield [delta]
 
 
 @pytest.fixture

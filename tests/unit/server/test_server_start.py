@@ -14,7 +14,7 @@ import structlog
 
 from services.registry.layout import Registry
 from services.registry.pointer import promote
-from services.server.engine.protocol import Delta, Engine, EngineAdapter, Sampling
+from services.server.engine.protocol import Delta, Engine, EngineAdapter, Sampling, Take
 from services.server.serve import EXIT_OK, EXIT_STUCK, serve
 from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.harness import plan, publish_version, until
@@ -27,9 +27,14 @@ class ColdEngine(FakeEngine):
     """Starts, and hangs at its first token."""
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
-        del request_id, prompt, sampling, adapter
+        del request_id, prompt, sampling, adapter, take
         await asyncio.Event().wait()
         yield []
 

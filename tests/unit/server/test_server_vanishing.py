@@ -9,7 +9,7 @@ from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
 
-from services.server.engine.protocol import Delta, EngineAdapter, Sampling
+from services.server.engine.protocol import Delta, EngineAdapter, Sampling, Take
 from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.harness import Server, publish_version, until
 from tests.unit.server.process import free_port
@@ -26,9 +26,14 @@ class HeldEngine(FakeEngine):
     """Says one word to everyone, and no more."""
 
     async def generate(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter | None
+        self,
+        request_id: str,
+        prompt: list[int],
+        sampling: Sampling,
+        adapter: EngineAdapter | None,
+        take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
-        del prompt, sampling, adapter
+        del prompt, sampling, adapter, take
         self.begun.append(request_id)
         try:
             yield [Delta(index=0, text="word ", tokens=1)]
