@@ -1,6 +1,7 @@
 """Which version of an adapter is in service: one small file, replaced by rename."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
@@ -59,10 +60,20 @@ def read_pointer(registry: Registry, adapter: str) -> Pointer | None:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise RegistryError(f"{file}: {error}; `make promote ADAPTER={adapter} VERSION=N` writes it anew") from error
     except OSError as error:
+        if not _can_be_seen(file):  # nor could a promotion write there
+            raise RegistryError(f"{file.parent}: {error.strerror}; check the volume and its owner") from error
         raise RegistryError(
             f"{file}: {error.strerror}; check the volume and its owner, or write the pointer anew with "
             f"`make promote ADAPTER={adapter} VERSION=N`"
         ) from error
+
+
+def _can_be_seen(file: Path) -> bool:
+    try:
+        file.lstat()
+    except OSError:
+        return False
+    return True
 
 
 def encode_pointer(pointer: Pointer) -> bytes:

@@ -10,6 +10,7 @@ from services.registry.__main__ import main
 from services.registry.layout import ADAPTER_WEIGHTS, MANIFEST, Registry
 from services.registry.pointer import promote, read_pointer
 from tests.support.adapters import publish_adapter, write_judgement
+from tests.support.volumes import mode_bits_count, of_another_user
 
 
 @pytest.fixture
@@ -77,6 +78,21 @@ def test_versions_lists_each_with_its_state(registry: Registry, capsys: pytest.C
     ]
     assert "tiny-base" in lines[1]
     assert "manifest.json cannot be read" in lines[2]
+
+
+@pytest.mark.parametrize(("place", "mended"), [("acme", False), ("acme/current.json", True)])
+def test_versions_suggests_a_promotion_only_where_it_helps(
+    registry: Registry, capsys: pytest.CaptureFixture[str], place: str, *, mended: bool
+) -> None:
+    """A pointer of another user's is written anew by a promotion; an adapter's folder is not opened by one."""
+    path = registry.root / place
+    with mode_bits_count(), of_another_user(path):
+        assert main(["versions"]) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"registry: {path}: Permission denied; check the volume and its owner")
+        assert ("make promote ADAPTER=acme" in said) == mended
+        assert (main(["promote", "--version", "2"]) == 0) == mended
+        assert (main(["versions"]) == 0) == mended
 
 
 def test_promote_says_what_is_to_serve_and_not_that_it_serves(

@@ -56,6 +56,7 @@ async def test_what_is_loaded_serves_on(server: Server, place: str) -> None:
     assert status == "degraded"
     assert str(path) in screen
     assert "Permission denied; check the volume and its owner" in screen
+    assert ("make promote" in screen) == (place == POINTER), "a promotion writes a pointer anew, and opens no folder"
     await server.reconcile()
     assert (await _status(server))[0] == "ready"
 
