@@ -1,7 +1,7 @@
 """What vLLM's KV cache keeps in order for each running answer and token, at once where a token changes nothing.
 
 A token needs a block of its own, and fills one that others may share, once in a block's size (16). vLLM works both out anew for
-every answer in every step; on a busy server that was a third of the time that its scheduler takes (docs/decisions/0092).
+every answer in every step; on a busy server that was a third of the time that its scheduler takes (docs/decisions/0093).
 """
 
 from typing import Any
@@ -24,7 +24,6 @@ class QuickSlots:
         self._held: dict[str, list[Any]] = of_blocks.req_to_blocks
         self._shared: dict[str, int] = of_blocks.num_cached_block  # full blocks that other prompts may begin with
         self._nothing: Any = manager.empty_kv_cache_blocks
-        self._max_model_len: int = manager.max_model_len
         self._allocate = manager.allocate_slots
         self._cache = manager.cache_blocks
 
@@ -34,12 +33,7 @@ class QuickSlots:
         if type(manager) is not KVCacheManager or type(manager.coordinator) is not UnitaryKVCacheCoordinator:
             return False
         (of_blocks,) = manager.coordinator.single_type_managers
-        if (
-            type(of_blocks) is not FullAttentionManager
-            or not manager.enable_caching
-            or of_blocks.block_size != manager.block_pool.hash_block_size
-            or manager.coordinator.num_reprefillable_tokens
-        ):
+        if type(of_blocks) is not FullAttentionManager or manager.coordinator.num_reprefillable_tokens:
             return False
         quick = cls(manager)
         manager.allocate_slots = quick.allocate_slots
@@ -48,15 +42,11 @@ class QuickSlots:
 
     def allocate_slots(self, request: Any, num_new_tokens: int, *args: Any, **options: Any) -> Any:
         """See ``KVCacheManager.allocate_slots``."""
-        name = request.request_id
-        shared = self._shared.get(name)  # of whom has run before, and was not sent back to wait
-        if num_new_tokens == 1 and shared is not None and not args and options == _OF_A_RUNNING_ANSWER:
-            tokens = request.num_computed_tokens + 1
-            if (
-                tokens <= len(self._held[name]) * self._block_size
-                and tokens <= self._max_model_len
-                and min(tokens, request.num_tokens) // self._block_size <= shared
-            ):
+        if num_new_tokens == 1 and not args and options == _OF_A_RUNNING_ANSWER:
+            name = request.request_id
+            room = len(self._held[name]) * self._block_size
+            full = request.num_tokens // self._block_size
+            if request.num_computed_tokens < room and full <= self._shared.get(name, 0):
                 return self._nothing
         return self._allocate(request, num_new_tokens, *args, **options)
 
