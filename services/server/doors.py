@@ -8,6 +8,8 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import structlog
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -17,16 +19,21 @@ from services.server.auth import OperatorsDoor
 from services.server.errors import StartRefused
 from services.server.settings import Listen
 
+log = structlog.get_logger(__name__)
+
 _CONNECTIONS = 4096  # open at once; the admission of requests is far below
 _BACKLOG = 2048
 _BUFFER_BYTES = 65_536  # of a connection: its request's head, and what its client has not read yet
 _HEAD_MILLISECONDS = 30_000  # for a request's head; a connection that idles so long is closed
+_CLOSE_SECONDS = 5  # for clients to read the ends of their answers
 _WRITING_THREADS = 2
 _PRIVATE = 0o700
 
 
 class Doors:
     """The listeners of one process; both lead to the same application.
+
+    Clients are let in as soon as it is made, and wait until ``serve``.
 
     Args:
         app: the application.
@@ -38,66 +45,94 @@ class Doors:
     """
 
     def __init__(self, app: ASGIApp, listen: Listen, private: Path) -> None:
-        _make_way(private)
-        host = "127.0.0.1" if listen.host == "localhost" else listen.host
-        self._port = _bind(host, listen.port)
-        self._servers = (
-            _server(app, address=host, port=listen.port, runtime_threads=_WRITING_THREADS),
-            _server(OperatorsDoor(app), uds=private),
+        port = _bind(
+            listen.host, listen.port
+        )  # first: who has it also has the private socket, which another may not take away
+        try:
+            own = _bind_private(private)
+        except StartRefused:
+            port.close()
+            raise
+        self._listeners = (
+            _Listener(app, port, runtime_threads=_WRITING_THREADS),
+            _Listener(OperatorsDoor(app), own, uds=private),
         )
 
     async def serve(self) -> None:
         """Listen until ``close``; a listener that ends by itself ends both."""
-        self._port.close()  # held until here, so that nobody else has it
-        tasks = [asyncio.create_task(server.serve()) for server in self._servers]
+        tasks = [asyncio.create_task(listener.serve()) for listener in self._listeners]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.close()
-            await asyncio.gather(*tasks)
+            ended, hanging = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+            if hanging:
+                log.warning("connections left open", reason="their clients do not read")
+            for task in hanging:
+                task.cancel()
+            await asyncio.gather(*ended)
 
     def close(self) -> None:
         """Stop listening, let answers end."""
-        for server in self._servers:
-            server.stop()  # type: ignore[no-untyped-call]
+        for listener in self._listeners:
+            listener.stop()  # type: ignore[no-untyped-call]
 
 
-def _server(app: ASGIApp, **where: Any) -> Server:
-    return Server(
-        app,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
-        backlog=_BACKLOG,
-        backpressure=_CONNECTIONS,
-        websockets=False,
-        log_enabled=False,
-        **where,
-    )
+class _Listener(Server):
+    """Granian on a socket that listens already.
+
+    Its own would be bound when it begins to serve, with SO_REUSEPORT: a second server could share the port unnoticed, and clients
+    were refused until then.
+    """
+
+    def __init__(self, app: ASGIApp, held: socket.socket, **options: Any) -> None:
+        super().__init__(
+            app,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.http1,
+            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
+            backlog=_BACKLOG,
+            backpressure=_CONNECTIONS,
+            websockets=False,
+            log_enabled=False,
+            **options,
+        )
+        self._held = held
+
+    def _init_shared_socket(self) -> None:
+        uds = self._held.family == socket.AF_UNIX
+        make: Any = SocketHolder  # of Linux; its types are another system's
+        self._shd = make(self._held.detach(), uds, _BACKLOG)
 
 
 def _bind(host: str, port: int) -> socket.socket:
     try:
-        return socket.create_server(
+        held = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
         raise StartRefused(
             f"cannot listen on {host}:{port}: {error.strerror}; set server.host and server.port"
         ) from error
+    held.setsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+    )  # its connections have it, too: no token waits for the next
+    return held
 
 
-def _make_way(private: Path) -> None:
-    """Make the socket's folder, for this user alone, and remove what a killed server left; the last server to start has it."""
+def _bind_private(path: Path) -> socket.socket:
+    """Listen there, in a folder for this user alone, in place of what a killed server left; the last server to start has it."""
+    held = socket.socket(socket.AF_UNIX)
     try:
-        private.parent.mkdir(parents=True, exist_ok=True)
-        private.parent.chmod(_PRIVATE)  # whoever made it
-        private.unlink(missing_ok=True)
-        with socket.socket(socket.AF_UNIX) as trial:  # here, where the reason can be told, and not inside the server
-            trial.bind(str(private))
-        private.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(_PRIVATE)  # whoever made it
+        path.unlink(missing_ok=True)
+        held.bind(str(path))
+        held.listen(_BACKLOG)
     except OSError as error:
+        held.close()
         raise StartRefused(
-            f"cannot make the private socket {private}: {error.strerror or error}; "
+            f"cannot make the private socket {path}: {error.strerror or error}; "
             "its folder must belong to the server's user, and the path shorter than 108 bytes"
         ) from error
+    return held

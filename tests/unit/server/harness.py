@@ -154,8 +154,8 @@ class Server:
         """The application behind its doors: the port of its settings and the private socket."""
         doors = Doors(self.app, self.plan.settings.server, self.plan.paths.server_socket)
         task = asyncio.create_task(doors.serve())
-        await until(self.plan.paths.server_socket.exists)
         try:
+            await _served(self.plan.paths.server_socket)
             yield
         finally:
             doors.close()
@@ -202,6 +202,15 @@ def made_by(server: Server, owner: str, version: str) -> None:
             if job.id == ours.id:
                 work.published(job.id, version)
             work.fail(job.id, Failure(code="gate_refused", message="x"))
+
+
+async def _served(private: Path) -> None:
+    """Until the doors' threads, and the files that they open, are there."""
+    reader, writer = await asyncio.open_unix_connection(private)
+    writer.write(b"GET /livez HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n")
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
 
 
 async def until(condition: Any, seconds: float = 3.0) -> None:
