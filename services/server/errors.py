@@ -6,6 +6,7 @@ import random
 import msgspec
 
 SERVER_FAULT = 500  # statuses from here on are not the client's doing
+BROKEN_BODY = "The body ended before it was whole, or its chunks cannot be read."
 LONGEST_RETRY_SECONDS = 120  # OpenAI's SDKs do not retry at all where they are told to wait longer
 
 

@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from services.common.logs import about_request
 from services.server.admission import Allowance
 
+SERVER = (b"server", b"whetstone")  # else Granian names itself
 REQUEST_ID = b"x-request-id"
 PROCESSING_MS = b"openai-processing-ms"
 LIMIT = b"x-ratelimit-limit-requests"
@@ -47,7 +48,7 @@ class AnswerHeaders:
         async def send_headed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 elapsed = b"%d" % ((time.monotonic() - began) * _MILLISECONDS)
-                own = [(REQUEST_ID, name), (PROCESSING_MS, elapsed)]
+                own = [SERVER, (REQUEST_ID, name), (PROCESSING_MS, elapsed)]
                 message["headers"] = [*message["headers"], *own, *_rate_limit(scope)]
             await send(message)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import ClientException, HTTPException
+from litestar.exceptions import HTTPException
 
 from services.server.answer import Answer, Deltas, PlainAnswer, StreamedAnswer
 from services.server.auth import authorize_model
@@ -28,7 +28,7 @@ from services.server.chat.schema import (
 from services.server.chat.shape import shape_of
 from services.server.chat.text_frames import TextAnswer, TextFrames
 from services.server.engine.protocol import Sampling
-from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
+from services.server.errors import BROKEN_BODY, BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.generation import Generation
 from services.server.keys import Key
 from services.server.limits.meter import Meter
@@ -202,6 +202,7 @@ async def read_body(request: ServerRequest, services: Services) -> bytes:
         UnsupportedMediaType: it is compressed, or not JSON.
         BodyTooLarge: over ``limits.max_body_bytes``.
         BodyTooSlow: not there within ``limits.body_seconds``.
+        BadRequest: it broke off.
         Unavailable: the server began to stop meanwhile.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -217,9 +218,7 @@ async def read_body(request: ServerRequest, services: Services) -> bytes:
     except HTTPException as error:
         if error.status_code == BodyTooLarge.status:
             raise BodyTooLarge(f"The body is over {services.limits.max_body_bytes} bytes.") from None
-        raise
-    except ClientException as error:
-        raise BadRequest("The connection ended before the body did.") from error
+        raise BadRequest(BROKEN_BODY) from None
     # The drain does not wait for a request that has no body yet: it may be over, and the engine closing.
     services.lifecycle.require_serving()
     return body

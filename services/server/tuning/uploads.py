@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from litestar import Request
-from litestar.exceptions import ClientException, HTTPException
+from litestar.exceptions import HTTPException
 from multipart import MultipartError, ParserLimitReached, PushMultipartParser, parse_options_header
 
 from services.jobs.files import FileStore
 from services.jobs.records import StoredFile
-from services.server.errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, UnsupportedMediaType
+from services.server.errors import BROKEN_BODY, BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, UnsupportedMediaType
 from services.server.settings import Limits
 from services.server.tuning.form import Form
 from services.server.tuning.house import off_loop
@@ -108,8 +108,6 @@ class Uploads:
             raise BodyTooLarge(f"The file is over {self._limits.max_file_bytes} bytes.") from None
         except MultipartError as error:
             raise BadRequest(f"The form cannot be read: {error}.", param="file", code="invalid_form") from None
-        except ClientException as error:
-            raise BadRequest("The connection ended before the body did.") from error
         finally:
             form.close()
         return form
@@ -129,7 +127,7 @@ class Uploads:
         except HTTPException as error:
             if error.status_code == BodyTooLarge.status:
                 raise BodyTooLarge(f"The file is over {self._limits.max_file_bytes} bytes.") from None
-            raise
+            raise BadRequest(BROKEN_BODY) from None
 
 
 def _expires_after(fields: dict[str, str]) -> int | None:
