@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.server.doors import _BUFFER_BYTES
 from services.server.engine.protocol import Delta, EngineAdapter, Sampling, Take
 from tests.unit.server.fakes import BASE, FakeEngine, untaken
 from tests.unit.server.harness import Server, until
@@ -18,8 +19,10 @@ WORD = "x" * 10_000
 WORDS = 3000  # 30 MB
 KERNEL_BYTES = int(
     Path("/proc/sys/net/ipv4/tcp_wmem").read_text().split()[2]
-)  # what a socket may hold before uvicorn hears of it
-HIGH_WATER_BYTES = 65_536  # uvicorn's own, beyond which it makes an answer wait
+)  # what a socket may hold before Granian hears of it
+WAITING_WORDS = (
+    4 + 1 + 1
+)  # Granian's queue of an answer, the one that waits for room in it, and the one that the answer waits with
 SETTLE_SECONDS = 0.1
 
 
@@ -96,7 +99,7 @@ async def settled(engine: FloodEngine) -> None:
 
 
 async def test_clients_that_stop_reading_hold_a_bounded_part_of_their_answers(listening: Server) -> None:
-    """Beyond the sockets' own buffers no more than uvicorn's high-water mark waits; others' streams go on, and nothing is lost."""
+    """Beyond the sockets' own buffers no more than Granian's buffer and its queue of four writes waits; others' streams go on, and nothing is lost."""
     engine, port = listening.engine, listening.plan.settings.server.port
     assert isinstance(engine, FloodEngine)
     lengths = [WORDS + number for number in range(READERS)]
@@ -104,7 +107,7 @@ async def test_clients_that_stop_reading_hold_a_bounded_part_of_their_answers(li
     async with asyncio.timeout(5):
         await settled(engine)
     held = [engine.taken[length] for length in lengths]
-    assert max(held) < KERNEL_BYTES + 2 * HIGH_WATER_BYTES < WORDS * len(WORD)
+    assert max(held) < KERNEL_BYTES + _BUFFER_BYTES + WAITING_WORDS * len(WORD) < WORDS * len(WORD)
 
     reader, writer = await open_stream(port, 100)
     assert await asyncio.wait_for(read_all(reader), 3) >= 100 * len(WORD)
