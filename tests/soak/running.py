@@ -22,6 +22,7 @@ from tests.soak.processes import look
 
 ADAPTER = "norudam"
 SAMPLE_SECONDS = 2.0
+LEAST_LOOKS = 240  # of a short soak: the fewest open files are seen between two requests
 SAY_SECONDS = 30.0
 SERVED_SECONDS = 60.0
 REST_SECONDS = 30.0  # after the last swap: a judging has connections of its own
@@ -59,6 +60,7 @@ class Soaking:
 
     def __init__(self, data: Path, *, seconds: float, every: float, say: Callable[[str], None]) -> None:
         self._data, self._seconds, self._every, self._say = data, seconds, every, say
+        self._look_every = min(SAMPLE_SECONDS, seconds / LEAST_LOOKS)
         self.soak = Soak(wanted=max(1, int(seconds // every)))
         self._over = threading.Event()
         (data / "datasets").mkdir()
@@ -155,7 +157,7 @@ class Soaking:
 
     def _watch(self) -> None:
         say_at = SAY_SECONDS
-        while not self._over.wait(SAMPLE_SECONDS):
+        while not self._over.wait(self._look_every):
             sample = look(self._server.process.pid, self._server.family(), self._since())
             self.soak.samples.append(sample)
             if sample.seconds >= say_at:
