@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -75,6 +76,7 @@ class RealServer:
     ) -> None:
         self.name = name
         self.key = key
+        self.port = port
         self.log = log
         self.url = f"http://127.0.0.1:{port}"
         self._began = time.monotonic()
@@ -82,6 +84,7 @@ class RealServer:
             self._process = subprocess.Popen(
                 command, env=variables, stdout=output, stderr=output, start_new_session=True
             )
+        self.pid = self._process.pid
 
     def wait_ready(self) -> float:
         """Until it lists the adapter.
@@ -148,7 +151,9 @@ def start_vllm(engine: Engine, data: Path, base: Path, adapter: Path, key: str) 
     return RealServer("vllm", command, environment(), port, key, data / "vllm.log")
 
 
-def start_whetstone(engine: Engine, data: Path, base: Path, adapter: Path, key: str) -> RealServer:
+def start_whetstone(
+    engine: Engine, data: Path, base: Path, adapter: Path, key: str, *, more: Sequence[str] = ()
+) -> RealServer:
     """This project's server, with its shipped settings but for the engine's."""
     del adapter  # the registry in ``data`` has it
     port = free_port()
@@ -156,7 +161,7 @@ def start_whetstone(engine: Engine, data: Path, base: Path, adapter: Path, key: 
     shutil.copytree(REPOSITORY / "config", config)
     (config / "cpu" / "base.toml").unlink()
     (config / "base.toml").write_text(f'[base_model]\nname = "{base.name}"\npackage = "{PACKAGE}"\n')
-    sets = [f"server.port={port}", *engine.settings]
+    sets = [f"server.port={port}", *engine.settings, *more]
     command = [sys.executable, "-m", "services.server", "serve", "--json-logs"]
     command += [word for item in sets for word in ("--set", item)]
     variables = environment(WHETSTONE_DATA=str(data), WHETSTONE_CONFIG=str(config))

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from services.server.keys import ALL_MODELS, KeyFile
 
 # Of the client's result: what is told of each load.
 FIGURES = ("request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_itl_ms")
+
+_APART_SECONDS = 20.0  # each looks at the card's free memory, and refuses one that grows meanwhile
 
 
 class Load(NamedTuple):
@@ -51,7 +54,11 @@ class Load(NamedTuple):
 def main() -> int:
     """Start both, measure by turns, print the ratios, write the raw figures as they come."""
     options = _parser().parse_args()
-    result: dict[str, Any] = described("serving") | {"seconds_to_ready": {}, "loads": {}}
+    result: dict[str, Any] = described("serving") | {
+        "started_together": options.start_together,
+        "seconds_to_ready": {},
+        "loads": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         (data / "models").mkdir()
@@ -68,18 +75,12 @@ def main() -> int:
         try:
             for start in (start_vllm, start_whetstone):
                 servers.append(start(engine, data, options.base, adapter, key))
-                result["seconds_to_ready"][servers[-1].name] = servers[-1].wait_ready()
-                print(servers[-1].name, "ready after", result["seconds_to_ready"][servers[-1].name], "s", flush=True)
-            runs: dict[str, dict[str, list[dict[str, float]]]] = {}
-            for turn in range(-1, options.turns):  # the first one warms both up and is not counted
-                for load in options.loads:
-                    for server in servers:
-                        run = _run(server, load, options, data / "bench.json", seed=turn + 1)
-                        print(load.name, turn, server.name, json.dumps(run), flush=True)
-                        if turn >= 0:
-                            runs.setdefault(load.name, {}).setdefault(server.name, []).append(run)
-                result["loads"] = {name: _compared(by_server) for name, by_server in runs.items()}
-                write_result(options.out, result)
+                if not options.start_together:
+                    _wait(servers[-1:], result)
+                else:
+                    time.sleep(_APART_SECONDS)
+            _wait(servers, result)
+            _measure(servers, options, data / "bench.json", result)
         finally:
             for server in servers:
                 server.end()
@@ -89,6 +90,26 @@ def main() -> int:
     for name, compared in result["loads"].items():
         print(name, json.dumps(compared["ratios"]), flush=True)
     return 0
+
+
+def _measure(servers: list[RealServer], options: argparse.Namespace, out: Path, result: dict[str, Any]) -> None:
+    runs: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for turn in range(-1, options.turns):  # the first one warms both up and is not counted
+        for load in options.loads:
+            for server in servers:
+                run = _run(server, load, options, out, seed=turn + 1)
+                print(load.name, turn, server.name, json.dumps(run), flush=True)
+                if turn >= 0:
+                    runs.setdefault(load.name, {}).setdefault(server.name, []).append(run)
+        result["loads"] = {name: _compared(by_server) for name, by_server in runs.items()}
+        write_result(options.out, result)
+
+
+def _wait(servers: list[RealServer], result: dict[str, Any]) -> None:
+    for server in servers:
+        if server.name not in result["seconds_to_ready"]:
+            result["seconds_to_ready"][server.name] = server.wait_ready()
+            print(server.name, "ready after", result["seconds_to_ready"][server.name], "s", flush=True)
 
 
 def _run(server: RealServer, load: Load, options: argparse.Namespace, out: Path, *, seed: int) -> dict[str, float]:
@@ -143,6 +164,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=float, default=0.3, help="of the card, for each server")
     parser.add_argument("--cpu", action="store_true", help="on vLLM's CPU build")
     parser.add_argument("--same-graphs", action="store_true", help="let vLLM's server record as many CUDA graphs")
+    parser.add_argument(
+        "--start-together",
+        action="store_true",
+        help="do not wait for one before the other starts: sooner measured, but seconds_to_ready says nothing then",
+    )
     parser.add_argument("--logs", type=Path, help="a folder that the servers' logs are copied to")
     parser.add_argument("--out", type=Path, required=True)
     return parser
