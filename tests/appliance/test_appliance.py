@@ -9,10 +9,11 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from openai import APIStatusError, OpenAI
+from openai import APIError, APIStatusError, OpenAI
 
 from tests.appliance.conftest import PORT
-from tests.appliance.inside import check_rights, inside
+from tests.appliance.inside import COMPOSE, check_rights, inside
+from tests.appliance.reboot import reboot
 from tests.conftest import REPOSITORY
 
 URL = f"http://127.0.0.1:{PORT}/v1"
@@ -63,6 +64,19 @@ def test_an_operators_first_day(make: Any) -> None:
     make("down")
     make("up")
     served_as(f"{ADAPTER}@1", within=30)
+    assert f"{ADAPTER}@1" in make("status").stdout
+
+
+def test_a_reboot_of_the_host_ends_with_the_same_version_served(make: Any) -> None:
+    """After the first day: server and trainer, the same containers, come back with nobody doing anything."""
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    before = states(make)
+    reboot()
+    served_as(f"{ADAPTER}@1", within=90)
+    for service, (container, status, started) in states(make).items():
+        assert (container, status) == (before[service][0], "running")
+        assert started != before[service][2]
     assert f"{ADAPTER}@1" in make("status").stdout
 
 
@@ -120,12 +134,28 @@ def served_as(version: str, within: float = 60) -> None:
     while time.monotonic() < deadline:
         try:
             got = answer(ADAPTER).model
-        except APIStatusError as error:
+        except APIError as error:
             got = str(error)
         if got == version:
             return
         time.sleep(0.5)
     pytest.fail(f"{ADAPTER} answers as {got}, not as {version}, after {within} s")
+
+
+def states(make: Any) -> dict[str, list[str]]:
+    """Container, status and the moment of its start, of server and trainer."""
+
+    def docker(*words: str) -> list[str]:
+        done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, check=True, capture_output=True, text=True)
+        return done.stdout.split()
+
+    found = {}
+    for service in ("server", "trainer"):
+        [container] = docker(*COMPOSE, "ps", "--all", "--quiet", service)
+        found[service] = docker(
+            "docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}}", container
+        )
+    return found
 
 
 def _wheel_for_the_build() -> None:

@@ -74,7 +74,7 @@ class ServerProcess:
 
     def family(self) -> list[int]:
         """The process ids of every process below the server's."""
-        return _below(self.process.pid)
+        return below(self.process.pid)
 
     def engine(self) -> int:
         """The process id of the engine's core."""
@@ -131,16 +131,17 @@ def is_engine(pid: int) -> bool:
         return False
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _below(pid: int) -> list[int]:
+def below(pid: int) -> list[int]:
+    """The process ids of every process below another."""
     children: list[int] = []
     with contextlib.suppress(FileNotFoundError):
         for file in Path(f"/proc/{pid}/task").glob("*/children"):
             with contextlib.suppress(FileNotFoundError):
                 children += map(int, file.read_text().split())
-    return [*children, *(grandchild for child in children for grandchild in _below(child))]
+    return [*children, *(grandchild for child in children for grandchild in below(child))]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
