@@ -17,11 +17,13 @@ from litestar.types import ASGIApp
 
 from services.server.auth import OperatorsDoor
 from services.server.errors import StartRefused
+from services.server.open_files import make_room
 from services.server.settings import Listen
 
 log = structlog.get_logger(__name__)
 
-_CONNECTIONS = 4096  # open at once; the admission of requests is far below
+_CONNECTIONS = 4096  # of apps, open at once; the admission of requests is far below
+_OWN_CONNECTIONS = 256  # of the operator's tools
 _BACKLOG = 2048
 _BUFFER_BYTES = 65_536  # of a connection: its request's head, and what its client has not read yet
 _HEAD_MILLISECONDS = 30_000  # for a request's head; a connection that idles so long is closed
@@ -53,9 +55,13 @@ class Doors:
         except StartRefused:
             port.close()
             raise
+        room = make_room(_CONNECTIONS + _OWN_CONNECTIONS)
+        others = min(_OWN_CONNECTIONS, room // 2)
+        if (apps := room - others) < _CONNECTIONS:
+            log.warning("few connections", apps=apps, reason="the hard limit of open files (ulimit -Hn) is low")
         self._listeners = (
-            _Listener(app, port, runtime_threads=_WRITING_THREADS),
-            _Listener(OperatorsDoor(app), own, uds=private),
+            _Listener(app, port, backpressure=apps, runtime_threads=_WRITING_THREADS),
+            _Listener(OperatorsDoor(app), own, backpressure=others, uds=private),
         )
 
     async def serve(self) -> None:
@@ -92,7 +98,6 @@ class _Listener(Server):
             http=HTTPModes.http1,
             http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
             backlog=_BACKLOG,
-            backpressure=_CONNECTIONS,
             websockets=False,
             log_enabled=False,
             **options,
