@@ -129,9 +129,9 @@ preflight: ## check this machine for what `make up` needs; changes nothing
 	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
 folders: ## make the folders below data/ that the containers mount
-	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys responses usage cache/server cache/trainer)
-	@chmod 700 $(addprefix $(WHETSTONE_DATA_DIR)/,responses usage)
-	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys responses usage cache/server cache/trainer)
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys secrets responses usage cache/server cache/trainer)
+	@chmod 700 $(addprefix $(WHETSTONE_DATA_DIR)/,secrets responses usage)
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys secrets responses usage cache/server cache/trainer)
 
 build: folders ## build both images
 	$(COMPOSE) build

@@ -128,7 +128,7 @@ def _check(file: Path, remote: RemoteFile) -> None:
 
 
 class HuggingFaceHub:
-    """The Hub through huggingface-hub; ``HF_ENDPOINT`` names a mirror and ``HF_TOKEN`` a key, as everywhere."""
+    """The Hub through huggingface-hub; ``HF_ENDPOINT`` names a mirror and ``HF_TOKEN_PATH`` the file with a key, as everywhere."""
 
     def list_files(self, repo: str, revision: str) -> list[RemoteFile]:
         """See ``Hub.list_files``."""
@@ -173,5 +173,5 @@ def _cannot_fetch(repo: str, revision: str, error: Exception) -> BaseModelError:
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else "no reason given"
     return BaseModelError(
         f"{repo} at {revision}: cannot be fetched ({kind}: {reason}); check the network, HF_ENDPOINT for a mirror "
-        "and HF_TOKEN for a gated model, then run `make model` again: what arrived is kept"
+        "and data/secrets/hub-token for a gated model, then run `make model` again: what arrived is kept"
     )

@@ -1,7 +1,9 @@
 """The appliance as an operator runs it: real images, a real Docker engine, the commands of the Makefile, the stock OpenAI client."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from tests.appliance.conftest import PORT
 from tests.appliance.inside import COMPOSE, check_rights, inside
 from tests.appliance.reboot import reboot
 from tests.conftest import REPOSITORY
+from tests.e2e.serving import below, is_engine
 
 URL = f"http://127.0.0.1:{PORT}/v1"
 BASE, ADAPTER = "smollm2-135m-instruct", "norudam"
@@ -65,6 +68,20 @@ def test_an_operators_first_day(make: Any) -> None:
     make("up")
     served_as(f"{ADAPTER}@1", within=30)
     assert f"{ADAPTER}@1" in make("status").stdout
+
+
+def test_a_killed_engine_is_back_without_a_human(make: Any) -> None:
+    """After the first day: the server's process ends, Docker starts the same container again, the same version answers."""
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    container, _, started = states(make)["server"]
+    first = int(docker(make, "docker", "inspect", "--format", "{{.State.Pid}}", container)[0])
+    [engine] = filter(is_engine, below(first))
+    os.kill(engine, signal.SIGKILL)
+    served_as(f"{ADAPTER}@1", within=120)
+    again, status, started_again = states(make)["server"]
+    assert (again, status) == (container, "running")
+    assert started_again != started
 
 
 def test_a_reboot_of_the_host_ends_with_the_same_version_served(make: Any) -> None:
@@ -144,18 +161,19 @@ def served_as(version: str, within: float = 60) -> None:
 
 def states(make: Any) -> dict[str, list[str]]:
     """Container, status and the moment of its start, of server and trainer."""
-
-    def docker(*words: str) -> list[str]:
-        done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, check=True, capture_output=True, text=True)
-        return done.stdout.split()
-
     found = {}
     for service in ("server", "trainer"):
-        [container] = docker(*COMPOSE, "ps", "--all", "--quiet", service)
+        [container] = docker(make, *COMPOSE, "ps", "--all", "--quiet", service)
         found[service] = docker(
-            "docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}}", container
+            make, "docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}}", container
         )
     return found
+
+
+def docker(make: Any, *words: str) -> list[str]:
+    """What a command of the appliance's own Docker says, word by word."""
+    done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, check=True, capture_output=True, text=True)
+    return done.stdout.split()
 
 
 def _wheel_for_the_build() -> None:

@@ -109,11 +109,29 @@ def test_the_healthcheck_asks_the_published_port() -> None:
 
 
 def test_only_the_model_step_gets_what_it_needs_to_reach_the_hub() -> None:
-    """Mirror, key and proxies are the operator's own: passed on where set, written nowhere, and for no other container."""
-    wanted = {"HF_ENDPOINT", "HF_TOKEN", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
+    """Mirror and proxies are the operator's own: passed on where set, written nowhere, and for no other container."""
+    wanted = {"HF_ENDPOINT", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"}
     for name, service in _services("compose.yaml").items():
         passed = {key for key, value in service["environment"].items() if value is None}
         assert passed == (wanted if name == "model" else set()), name
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
+def test_secrets_are_files(file: str) -> None:
+    """No environment holds one, where ``docker inspect`` shows it: at most the path of its file, which one container mounts."""
+    for name, service in _services(file).items():
+        secret = {key for key in service.get("environment", {}) if re.search("TOKEN|KEY|SECRET|PASSWORD", key)}
+        assert secret <= {"HF_TOKEN_PATH"}, name
+        mounted = any(":/data/secrets" in volume for volume in service.get("volumes", []))
+        assert (secret != set(), mounted) in {(False, False), (True, True)}, name
+
+
+@pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
+def test_nothing_is_published_but_one_port_on_loopback(file: str) -> None:
+    """Without a key everyone who reaches the port may ask (``server.keyless=published``): this address alone keeps others out."""
+    published = [port for service in _services(file).values() for port in service.get("ports", [])]
+    assert published == (["127.0.0.1:${WHETSTONE_PORT:-8000}:8000"] if file == "compose.yaml" else [])
+    assert not any(service.get("network_mode") == "host" for service in _services(file).values())
 
 
 def test_folders_that_containers_mount_are_made_and_looked_at() -> None:
