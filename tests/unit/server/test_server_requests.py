@@ -11,6 +11,21 @@ from tests.unit.server.fakes import BASE, CONTEXT
 from tests.unit.server.harness import Server, until
 
 CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
+# Routes of vllm.entrypoints, those of its development mode too, but what Whetstone serves itself.
+VLLM_ANSWERS = """
+/health /ping /version /load /server_info /tokenizer_info /is_paused /is_sleeping /get_world_size /weight_info /kv_event_sources
+/fault_tolerance/status
+"""
+VLLM_DOES = """
+/v1/load_lora_adapter /v1/unload_lora_adapter /tokenize /detokenize /pooling /classify /score /v1/score /rerank /v1/rerank /v2/rerank
+/generative_scoring /v2/embed /cohere/v2/chat /cohere/v2/chat/render /invocations /inference/v1/generate /ping
+/v1/messages /v1/messages/count_tokens /v1/messages/render /v1/systemone /v1/audio/transcriptions /v1/audio/translations
+/v1/completions/render /v1/completions/derender /v1/chat/completions/render /v1/chat/completions/derender /v1/chat/completions/batch
+/sleep /wake_up /pause /resume /abort_requests /collective_rpc /reset_prefix_cache /reset_mm_cache
+/reset_encoder_cache /release_kv_cache_memory /start_profile /stop_profile /scale_elastic_ep /is_scaling_elastic_ep
+/fault_tolerance/apply /init_weight_transfer_engine /shutdown_weight_transfer_engine /start_weight_update /start_draft_weight_update
+/update_weights /finish_weight_update /update_weight_version /weight_checker
+"""
 
 
 @pytest.mark.parametrize(
@@ -20,7 +35,6 @@ CHAT = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
         ("/", "GET", 404, "unknown_url"),
         ("/docs", "GET", 404, "unknown_url"),
         ("/schema", "GET", 404, "unknown_url"),
-        ("/v1/load_lora_adapter", "POST", 404, "unknown_url"),
         ("/v1/chat/completions", "GET", 405, "method_not_allowed"),
         ("/v1/models", "POST", 405, "method_not_allowed"),
     ],
@@ -30,6 +44,17 @@ async def test_unserved_routes_and_methods(server: Server, path: str, method: st
     answer = await server.ask(path, method=method)
     assert answer.status == status
     assert answer.error["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("GET", path) for path in VLLM_ANSWERS.split()] + [("POST", path) for path in VLLM_DOES.split()],
+)
+async def test_what_vllms_own_server_has_besides_is_not_served(server: Server, method: str, path: str) -> None:
+    """No adapter is loaded, no state read or reset, nothing put to sleep or profiled past keys, limits and the registry."""
+    answer = await server.ask(path, None if method == "GET" else {}, method=method)
+    assert answer.status == 404
+    assert (answer.error["type"], answer.error["code"]) == ("invalid_request_error", "unknown_url")
 
 
 @pytest.mark.parametrize(
