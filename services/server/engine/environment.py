@@ -13,6 +13,7 @@ def prepare_environment(settings: EngineSettings) -> None:
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
         TOKENIZERS_PARALLELISM="false",  # texts come one by one
+        VLLM_PLUGINS="",  # none: where it is unset, vLLM loads whatever installed package declares itself one
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads, which a fork would tear apart
         VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),
         VLLM_CPU_OMP_THREADS_BIND=settings.cpu_threads_bind,
@@ -26,5 +27,5 @@ def prepare_environment(settings: EngineSettings) -> None:
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**23))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "2")  # requests were drained before the engine ends
-    for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_PLUGINS", "VLLM_SERVER_DEV_MODE"):
+    for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION"):
         os.environ.pop(door, None)
