@@ -73,6 +73,7 @@ class VllmEngine:
             model=str(model),
             served_model_name=served_name,
             trust_remote_code=False,
+            load_format="safetensors",  # left to itself vLLM takes .bin and .pt, too
             dtype=settings.dtype,
             max_model_len=settings.max_model_len,
             gpu_memory_utilization=settings.gpu_memory_utilization,

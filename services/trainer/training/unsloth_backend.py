@@ -34,6 +34,7 @@ def load(outline: Outline, observer: Observer) -> Train:
             use_exact_model_name=True,  # this folder, not a repository that Unsloth prefers
             local_files_only=True,
             trust_remote_code=False,
+            use_safetensors=True,
             random_state=recipe.seed,
         )
         model = FastLanguageModel.get_peft_model(
