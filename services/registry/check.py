@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -41,10 +41,14 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     target_modules: frozenset[str]
 
 
+# As the format has them. Of more digits than Python writes out, a sum of two could not even be refused in words.
+_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
-    shape: list[int]
-    data_offsets: tuple[int, int]
+    shape: list[_Size]
+    data_offsets: tuple[_Size, _Size]
 
 
 def check_version(registry: Registry, adapter: str, version: int, expectation: Expectation) -> Manifest:
@@ -187,7 +191,8 @@ def check_weights(name: str, file: Path, *, rank: int) -> None:
         raw = stream.read(length)
     try:
         header = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        header.pop("__metadata__", None)
+        # Nothing here needs it, but the engine's library reads it.
+        msgspec.json.decode(header.pop("__metadata__", b"{}"), type=dict[str, str])
         tensors = {key: msgspec.json.decode(value, type=_Tensor) for key, value in header.items()}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise VersionRefused(f"{name}: {file.name}: its header cannot be read: {error}") from error

@@ -74,7 +74,7 @@ def read_history(registry: Registry, adapter: str) -> list[Move]:
     for line in lines:
         try:
             moves.append(msgspec.json.decode(line, type=Move))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue
     return moves
 

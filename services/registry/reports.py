@@ -85,7 +85,7 @@ def read_judgement(registry: Registry, adapter: str, version: int) -> Judgement 
         found = msgspec.json.decode(read_regular(file, most=MAX_REPORT_BYTES), type=Judgement)
     except FileNotFoundError:
         return None
-    except (msgspec.DecodeError, UnicodeDecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise RegistryError(f"{file}: {error}; `make judge VERSION={version}` writes it anew") from error
     return found if found.manifest_sha256 == manifest_hash(registry, adapter, version) else None
 

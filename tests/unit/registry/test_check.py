@@ -234,6 +234,25 @@ def test_a_crafted_weights_file_is_refused(registry: Registry, content: Callable
     assert reason in refused(registry)
 
 
+def test_a_size_of_more_digits_than_python_writes_is_refused(registry: Registry) -> None:
+    """The end of such a tensor, and 8 more, cannot even be said."""
+    publish_adapter(registry)
+    end = 10**4300 - 8
+    header = {f"{STEM}.lora_A.weight": {"dtype": "F32", "shape": [2, end // 8], "data_offsets": [0, end]}}
+    replace(registry, ADAPTER_WEIGHTS, _header(json.dumps(header).encode()))
+    assert "its header cannot be read" in refused(registry)
+
+
+@pytest.mark.parametrize("metadata", [5, [], {"format": 1}])
+def test_metadata_that_the_engines_library_refuses_is_refused(registry: Registry, metadata: object) -> None:
+    publish_adapter(registry)
+    content = safetensors({f"{STEM}.lora_A.weight": (2, 4)})
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]) | {"__metadata__": metadata}).encode()
+    replace(registry, ADAPTER_WEIGHTS, _header(header) + content[end:])
+    assert "its header cannot be read" in refused(registry)
+
+
 def test_overlapping_tensors_are_refused(registry: Registry) -> None:
     publish_adapter(registry)
     tensor = {"dtype": "F32", "shape": [2, 4], "data_offsets": [0, 32]}
