@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.dataset.faults import Fault
@@ -14,6 +14,7 @@ from services.dataset.lines import read_objects
 from services.dataset.personal.inspector import Inspector
 from services.dataset.prepare import read_rows
 from services.dataset.rows import Message, Row
+from tests.support.fuzz import fuzz, mangled
 from tests.support.personal import personal
 
 LIMIT = 4096
@@ -112,6 +113,7 @@ ROWS = st.fixed_dictionaries(
 )
 
 
+@fuzz
 @given(value=ROWS | VALUES)
 @example(value={"messages": [{"role": "user", "content": "a", "weight": []}]})
 def test_any_json_is_a_trainable_row_or_unfit(value: Any) -> None:
@@ -125,8 +127,15 @@ def test_any_json_is_a_trainable_row_or_unfit(value: Any) -> None:
     assert all(message.content.strip() for message in messages)
 
 
-@given(content=st.binary(max_size=200) | st.lists(ROWS.map(lambda row: json.dumps(row).encode())).map(b"\n".join))
-@settings(max_examples=40)  # each writes a file
+SOUND = b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+
+
+@fuzz
+@given(
+    content=st.binary(max_size=200)
+    | mangled(SOUND + SOUND)
+    | st.lists(ROWS.map(lambda row: json.dumps(row).encode()), max_size=8).map(b"\n".join)
+)
 def test_any_bytes_are_rows_or_faults_of_their_line(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     (folder / "any.jsonl").write_bytes(content)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from litestar import Litestar
 
@@ -22,12 +22,12 @@ from services.registry.pointer import promote
 from services.server.keys import KeyFile, Role
 from services.server.openapi.document import document
 from services.server.routes import ROUTES
+from tests.support.fuzz import CASES, fuzz
 from tests.unit.server import harness
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, roomy_engine
 from tests.unit.server.strategies import ANYTHING, FILE, FORM, NAMES, TEXTS, Bodies, Known, forms, named
 
-CASES = int(os.environ.get("WHETSTONE_FUZZ_CASES", "200"))
 ENOUGH = 50_000  # cases, by which every operation was reached, and not only refused
 AGAIN, ROUNDS = 1000, 6  # the newest of them are asked again, to see whether memory grows
 CACHE = type(functools.lru_cache(str))
@@ -161,14 +161,8 @@ def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
         runner.run(asking.publish())
         asked: deque[Case] = deque(maxlen=AGAIN)
 
+        @fuzz
         @given(case=cases())
-        @settings(
-            max_examples=CASES,
-            deadline=None,
-            database=None,
-            phases=(Phase.generate, Phase.shrink),
-            suppress_health_check=list(HealthCheck),
-        )
         def ask(case: Case) -> None:
             runner.run(asking.ask(case))
             asked.append(case)
