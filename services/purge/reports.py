@@ -70,5 +70,5 @@ def _left(
 def _read(file: Path, kind: type[_Kind]) -> _Kind:
     try:
         return msgspec.json.decode(read_regular(file, most=MAX_REPORT_BYTES), type=kind)
-    except (msgspec.DecodeError, OSError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise RegistryError(f"{file}: {error}; `make judge VERSION={file.stem}` writes it anew") from error

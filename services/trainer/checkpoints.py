@@ -60,7 +60,7 @@ def _damage(checkpoint: Path) -> str | None:
         records = msgspec.json.decode((checkpoint / SEAL).read_bytes(), type=dict[str, FileRecord])
     except FileNotFoundError:
         return "it was never finished"
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return f"{SEAL} is damaged"
     for name, record in records.items():
         file = checkpoint / name

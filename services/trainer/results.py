@@ -55,7 +55,7 @@ def read_measured(events: Path) -> Measured:
     for line in events.read_bytes().splitlines():
         try:
             event = msgspec.json.decode(line, type=Step | Finished)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue  # another event, too
         if isinstance(event, Step):
             steps[event.step] = event

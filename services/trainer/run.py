@@ -178,6 +178,6 @@ def _all(runs: Path) -> list[Run]:
     for file in sorted(runs.glob(f"*/{RUN_FILE}")):
         try:
             found.append(Run(file.parent, msgspec.json.decode(file.read_bytes(), type=RunRecord)))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             continue  # a run whose record is damaged cannot be continued
     return found

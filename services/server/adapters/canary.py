@@ -102,7 +102,7 @@ class Canaries:
             return msgspec.json.decode(self._file.read_bytes(), type=dict[str, _Trip])
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             log.warning(
                 "canaries that ended by themselves are not known any more", file=str(self._file), reason=str(error)
             )

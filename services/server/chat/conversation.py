@@ -85,7 +85,7 @@ def _call(call: Any, where: str) -> dict[str, Any]:
         )
     try:
         arguments = msgspec.json.decode(call.function.arguments)  # templates write the object themselves
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):  # no JSON, or nested more deeply than it is read: as it was written
         arguments = call.function.arguments
     return {"id": call.id, "type": "function", "function": {"name": call.function.name, "arguments": arguments}}
 

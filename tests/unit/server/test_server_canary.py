@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.common.paths import DataPaths
 from services.registry.canary import begin_canary, end_canary
 from services.registry.pointer import promote, rollback
 from tests.unit.server.harness import Server, publish_version
@@ -102,6 +103,19 @@ async def test_a_canary_that_fails_ends_by_itself_under_load(trying: Server) -> 
     assert readiness["status"] == "degraded"
     assert "its canary ended by itself: 3 of its last 3 requests failed" in readiness["problems"][0]
     assert b'whetstone_canary_trips_total{adapter="acme"} 1.0' in (await trying.ask("/metrics")).body
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b'{"\xff": {}}', b'{"a": {"unknown": ' + b"[" * 5000], ids=["cut", "byte", "deep"]
+)
+async def test_a_damaged_memory_of_canaries_keeps_no_server_from_its_start(tmp_path: Path, content: bytes) -> None:
+    """It is told in the log, and the server answers."""
+    file = DataPaths(tmp_path).canary_trips
+    file.parent.mkdir(parents=True)
+    file.write_bytes(content)
+    server = Server(tmp_path)
+    assert (await server.chat()).status == 200
+    server.model.renderer.close()
 
 
 async def test_a_canary_whose_answers_do_not_end_ends_by_itself(trying: Server) -> None:

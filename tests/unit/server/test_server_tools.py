@@ -222,6 +222,19 @@ async def test_result_reaches_the_model(server: Server) -> None:
     assert "user:<tool_response>\ndry\n</tool_response>" in prompt
 
 
+@pytest.mark.parametrize("depth", [950, 2000, 4000])
+async def test_a_call_nested_however_deeply_is_the_clients(server: Server, depth: int) -> None:
+    """What cannot be read as JSON is put into the prompt as it was written: too long or not, never a fault."""
+    function = {"name": "weather", "arguments": '{"city": ' + "[" * depth + "]" * depth + "}"}
+    call = {"id": "c1", "type": "function", "function": function}
+    turns = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "8"},
+    ]
+    assert (await server.chat(messages=turns)).status in {200, 400}
+
+
 def test_tools_join_the_system_message_that_is_there() -> None:
     """One system message at most, the app's own text first."""
     conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Rain?"}]

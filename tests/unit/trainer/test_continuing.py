@@ -34,8 +34,9 @@ def test_an_interrupted_run_is_continued_from_its_checkpoint(house: House) -> No
         lambda folder: (folder / "state").unlink(),
         lambda folder: (folder / "complete.json").unlink(),
         lambda folder: (folder / "complete.json").write_text("{"),
+        lambda folder: (folder / "complete.json").write_bytes(b'{"\xff": {}}'),
     ],
-    ids=["changed", "missing", "never finished", "seal cut"],
+    ids=["changed", "missing", "never finished", "seal cut", "seal with a wrong byte"],
 )
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(house: House, damage: Callable[[Path], object]) -> None:
     outcome, _ = house.retrain(FakeWorker(stop_at=3))

@@ -7,9 +7,10 @@ import pytest
 
 from services.registry.manifest import read_manifest
 from services.trainer.gate.client import JudgingFailed
+from services.trainer.results import read_measured
 from services.trainer.rows import Rows
 from services.trainer.run import RUN_FILE, RunRecord
-from services.trainer.training.job import MachineFailed
+from services.trainer.training.job import MachineFailed, Step
 from tests.unit.trainer.house import FakeJournal, FakeJudge, FakeWorker, House
 
 
@@ -48,6 +49,29 @@ def test_a_run_whose_job_may_go_on_is_not_taken_by_another(house: House) -> None
     assert taken.run == first.run
     record = msgspec.json.decode((house.paths.runs / first.run / RUN_FILE).read_bytes(), type=RunRecord)
     assert (record.job, record.state) == ("ftjob-c", "published")
+
+
+@pytest.mark.parametrize(
+    "record", [b"{", b'{"state": "\xff"}', b'{"unknown": ' + b"[" * 5000], ids=["cut", "byte", "deep"]
+)
+def test_a_run_whose_record_is_damaged_is_passed_over(house: House, record: bytes) -> None:
+    """The next retrain begins a run of its own."""
+    first, _ = house.retrain(FakeWorker(stop_at=2))
+    (house.paths.runs / first.run / RUN_FILE).write_bytes(record)
+    second, _ = house.retrain(FakeWorker())
+    assert second.run != first.run
+    assert second.version == "acme@1"
+
+
+def test_a_line_that_cannot_be_read_is_no_step(tmp_path: Path) -> None:
+    """Whether a kill cut it or the disk changed it; what lies around it counts."""
+    first, second = (
+        msgspec.json.encode(Step(step=number, of=2, loss=0.5, learning_rate=0.1, grad_norm=1.0, tokens=9, seconds=1.0))
+        for number in (1, 2)
+    )
+    damaged = [b'{"type": "st', b'{"type": "\xff"}', b'{"type": "step", "unknown": ' + b"[" * 5000]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join([first, *damaged, second]))
+    assert [measured.step for measured in read_measured(tmp_path / "events.jsonl").steps] == [1, 2]
 
 
 def test_the_run_of_a_job_that_may_go_on_is_never_deleted(house: House) -> None:
