@@ -3,13 +3,16 @@
 python -m benchmarks.overload --base FOLDER --out benchmarks/results/overload.json
 python -m benchmarks.overload --base FOLDER --streams 4 --tokens 8 --waiting 4 --seconds 60 --cpu --out ...      on a CPU
 
-Capacity: requests/s of as many clients as the engine has places, each of which asks again once it is answered. Then requests come
-at twice that rate, whoever else is waiting, for as long; a refused one is not asked again.
+Capacity: requests/s of more clients than the engine has places, half of its queue's length more, each of which asks again once it is
+answered: no place is ever free, and none is refused. Then requests come at twice that rate, whoever else is waiting, for as long; a
+refused one is not asked again. Both by turns, each turn with its own capacity. Ends with 1 where any request was neither answered
+wholly nor refused with 429.
 """
 
 import argparse
 import asyncio
 import json
+import resource
 import statistics
 import sys
 import tempfile
@@ -21,11 +24,14 @@ import msgspec
 import uvloop
 
 from benchmarks.adapters import publish_random
+from benchmarks.asking import Lines, request
 from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_whetstone
 from services.server.keys import ALL_MODELS, KeyFile
+from services.server.open_files import make_room
 
 _WARM_SECONDS = 5.0
+_FULL_SECONDS = 120.0  # at twice the capacity, until the queue is full
 _OK, _TOO_MANY = 200, 429
 _MILLISECONDS = 1000
 
@@ -38,8 +44,9 @@ class Seen(msgspec.Struct):
         answered: wholly.
         refused: seconds to each 429.
         first: seconds to each first byte of an answer.
-        other: statuses that are neither.
+        other: what else came: a status, or an answer that was cut off, 0.
         seconds: the counted time.
+        cpu_seconds: of this process in it; near ``seconds`` means that the load was the limit.
     """
 
     asked: int = 0
@@ -48,113 +55,141 @@ class Seen(msgspec.Struct):
     first: list[float] = msgspec.field(default_factory=list)
     other: list[int] = msgspec.field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+    @property
+    def goodput(self) -> float:
+        """Whole answers a second."""
+        return self.answered / self.seconds
 
     def told(self) -> dict[str, Any]:
         """As the result has it."""
         return {
+            "answered": self.answered,
             "asked_per_second": round(self.asked / self.seconds, 2),
-            "answered_per_second": round(self.answered / self.seconds, 2),
+            "answered_per_second": round(self.goodput, 2),
             "refused_per_second": round(len(self.refused) / self.seconds, 2),
-            "other_statuses": self.other,
+            "neither": self.other,
             "milliseconds_to_a_refusal": _percentiles(self.refused),
             "milliseconds_to_the_first_byte": _percentiles(self.first),
+            "share_of_a_core_of_the_load": round(self.cpu_seconds / self.seconds, 2),
         }
 
 
 class Asking:
-    """Requests on connections that are used again.
+    """Requests on connections that are used again, and what came of them.
 
     Args:
         server: that is asked.
         tokens: of each answer.
+
+    Attributes:
+        counted: the phase that is counted now, or one that is not.
+        is_over: whether to ask no more.
+        is_refused: set by the first 429.
     """
 
     def __init__(self, server: RealServer, tokens: int) -> None:
         body = {"model": ADAPTER, "max_tokens": tokens, "ignore_eos": True, "stream": True}
         body["messages"] = [{"role": "user", "content": "Tell me of the sea."}]
-        raw = json.dumps(body).encode()
-        head = (
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {server.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(raw)}\r\n\r\n"
-        )
-        self._request = head.encode() + raw
-        self._port = server.port
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._request = request("POST", "/v1/chat/completions", server.key, body)
+        self._lines = Lines(server.port)
         self.counted = Seen()
+        self.is_over = False
+        self.is_refused = asyncio.Event()
 
     async def ask(self) -> None:
         """One request, to its end."""
         seen, began = self.counted, time.monotonic()
         seen.asked += 1
-        reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(self._request)
-        head = await reader.readuntil(b"\r\n\r\n")
-        status, took = int(head.split(b" ", 2)[1]), time.monotonic() - began
-        if status == _OK:
-            seen.first.append(took)
-            await reader.readuntil(b"\r\n0\r\n\r\n")
+        line = await self._lines.take()
+        answer = await line.ask(self._request)
+        if answer.status == _OK and answer.is_whole:
+            seen.first.append(answer.began - began)
             self.counted.answered += 1  # whatever phase it began in
+        elif answer.status == _TOO_MANY and answer.is_whole:
+            seen.refused.append(answer.began - began)
+            self.is_refused.set()
         else:
-            length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-            await reader.readexactly(int(length.split(b":")[1]))
-            if status == _TOO_MANY:
-                seen.refused.append(took)
-            else:
-                seen.other.append(status)
-        self._idle.append((reader, writer))
+            seen.other.append(answer.status if answer.is_whole else 0)
+        self._lines.give(line)
 
     async def again_and_again(self) -> None:
-        """Ask, and ask again."""
-        while True:
+        """Ask, and ask again, until it is over."""
+        while not self.is_over:
             await self.ask()
 
     async def count(self, seconds: float) -> Seen:
-        """What comes to an end in so many seconds, after a warm-up."""
-        await asyncio.sleep(_WARM_SECONDS)
+        """What comes to an end in so many seconds from now."""
         self.counted = seen = Seen()
-        began = time.monotonic()
+        began, cpu = time.monotonic(), _cpu_seconds()
         await asyncio.sleep(seconds)
         self.counted = Seen()
-        seen.seconds = time.monotonic() - began
+        seen.seconds, seen.cpu_seconds = time.monotonic() - began, _cpu_seconds() - cpu
         return seen
+
+    def close(self) -> None:
+        """Leave no connection."""
+        self._lines.close()
 
 
 async def capacity(server: RealServer, options: argparse.Namespace) -> Seen:
-    """As many clients as places."""
+    """As many clients as keep every place taken, and the queue half full."""
     asking = Asking(server, options.tokens)
-    clients = [asyncio.create_task(asking.again_and_again()) for _ in range(options.streams)]
+    clients = [asyncio.create_task(asking.again_and_again()) for _ in range(options.streams + options.waiting // 2)]
+    await asyncio.sleep(_WARM_SECONDS)
     seen = await asking.count(options.seconds)
-    for client in clients:
-        client.cancel()
-    await asyncio.gather(*clients, return_exceptions=True)
-    await asyncio.sleep(_WARM_SECONDS)  # what was left behind is aborted meanwhile
+    asking.is_over = True
+    await asyncio.gather(*clients)
+    asking.close()
     return seen
 
 
 async def overload(server: RealServer, options: argparse.Namespace, rate: float) -> Seen:
-    """Requests at a rate."""
+    """Requests at a rate, counted from when the queue is full."""
     asking = Asking(server, options.tokens)
-    requests: set[asyncio.Task[None]] = set()
 
     async def arrive() -> None:
         due = time.monotonic()
-        while True:
-            task = asyncio.create_task(asking.ask())
-            requests.add(task)
-            task.add_done_callback(requests.discard)
-            due += 1 / rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        async with asyncio.TaskGroup() as requests:
+            while not asking.is_over:
+                requests.create_task(asking.ask())
+                due += 1 / rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
 
-    arriving = asyncio.create_task(arrive())
-    seen = await asking.count(options.seconds)
-    arriving.cancel()
-    await asyncio.gather(*requests, return_exceptions=True)
+    async with asyncio.TaskGroup() as arriving:
+        arriving.create_task(arrive())
+        async with asyncio.timeout(_FULL_SECONDS):
+            await asking.is_refused.wait()
+        await asyncio.sleep(_WARM_SECONDS)
+        seen = await asking.count(options.seconds)
+        asking.is_over = True
+    asking.close()
     return seen
+
+
+async def turns(server: RealServer, options: argparse.Namespace) -> list[tuple[Seen, Seen]]:
+    """Both phases, again and again.
+
+    Raises:
+        RuntimeError: nothing was answered.
+    """
+    found = []
+    for _ in range(options.turns):
+        plain = await capacity(server, options)
+        if not plain.answered:
+            raise RuntimeError(f"no answer in {options.seconds} s, but {plain.other[:3]}")
+        print(f"capacity {plain.goodput:.2f} requests/s", flush=True)
+        twice = await overload(server, options, 2 * plain.goodput)
+        print(f"of twice as many {twice.goodput:.2f} requests/s", flush=True)
+        found.append((plain, twice))
+    return found
 
 
 def main() -> int:
     """Measure, print and write."""
     options = _parser().parse_args()
+    make_room(2 * (options.streams + options.waiting))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         (data / "models").mkdir()
@@ -167,27 +202,25 @@ def main() -> int:
         )
         try:
             print("ready after", server.wait_ready(), "s", flush=True)
-            phases = uvloop.run(_phases(server, options))
+            found = uvloop.run(turns(server, options))
         finally:
             server.end()
-    plain, twice = phases
+    ratios = [round(twice.goodput / plain.goodput, 3) for plain, twice in found]
     result = described("overload") | {
         "places": options.streams,
         "waiting": options.waiting,
         "tokens": options.tokens,
-        "at_capacity": plain.told(),
-        "at_twice_the_capacity": twice.told(),
-        "goodput_ratio": round(twice.answered / twice.seconds / (plain.answered / plain.seconds), 3),
+        "goodput_ratio": {"median": statistics.median(ratios), "turns": ratios},
+        "turns": [{"at_capacity": plain.told(), "at_twice_the_capacity": twice.told()} for plain, twice in found],
     }
     write_result(options.out, result)
     print(json.dumps({name: value for name, value in result.items() if name != "machine"}, indent=1))
-    return 0
+    return 1 if any(seen.other for pair in found for seen in pair) else 0
 
 
-async def _phases(server: RealServer, options: argparse.Namespace) -> tuple[Seen, Seen]:
-    plain = await capacity(server, options)
-    print(f"capacity {plain.answered / plain.seconds:.2f} requests/s", flush=True)
-    return plain, await overload(server, options, 2 * plain.answered / plain.seconds)
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float] | None:
@@ -208,6 +241,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--waiting", type=int, default=256, help="places to wait, as shipped")
     parser.add_argument("--tokens", type=int, default=32, help="of each answer")
     parser.add_argument("--seconds", type=float, default=20.0, help="that are counted of each phase")
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--memory", type=float, default=0.3, help="of the card")
     parser.add_argument("--cpu", action="store_true", help="on vLLM's CPU build")
     parser.add_argument("--out", type=Path, required=True)
