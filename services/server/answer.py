@@ -157,6 +157,7 @@ class Answer:
         generation.failed = error.status == SERVER_FAULT  # 503: stopping, or an engine that died under everyone
         if not self._started:
             raise error
+        generation.give_back()  # a client that does not read may keep the rest waiting
         await send({"type": "http.response.body", "body": await self._failed(error), "more_body": False})
 
 
@@ -213,7 +214,7 @@ class StreamedAnswer(Answer):
 
     async def _sent(self) -> None:
         if self._unsent is not None:
-            await self._unsent
+            await asyncio.shield(self._unsent)  # an answer that is ended still tells the error behind it
             self._unsent = None
 
     def _cease(self) -> None:

@@ -18,18 +18,16 @@ from litestar.types import ASGIApp
 from services.server.auth import OperatorsDoor
 from services.server.errors import StartRefused
 from services.server.open_files import make_room
-from services.server.settings import Listen
+from services.server.settings import Limits, Listen
 
 log = structlog.get_logger(__name__)
 
-_CONNECTIONS = 4096  # of apps, open at once; the admission of requests is far below
 _OWN_CONNECTIONS = 256  # of the operator's tools
 _BACKLOG = 2048
-_BUFFER_BYTES = 65_536  # of a connection: its request's head, and what its client has not read yet
-_HEAD_MILLISECONDS = 30_000  # for a request's head; a connection that idles so long is closed
 _CLOSE_SECONDS = 5  # for clients to read the ends of their answers
 _WRITING_THREADS = 2
 _PRIVATE = 0o700
+_MILLISECONDS = 1000
 
 
 class Doors:
@@ -40,28 +38,27 @@ class Doors:
     Args:
         app: the application.
         listen: address and port for apps.
+        limits: of connections.
         private: the private socket's path; its folder is made where missing.
 
     Raises:
         StartRefused: the port is taken, or the socket cannot be made.
     """
 
-    def __init__(self, app: ASGIApp, listen: Listen, private: Path) -> None:
-        port = _bind(
-            listen.host, listen.port
-        )  # first: who has it also has the private socket, which another may not take away
+    def __init__(self, app: ASGIApp, listen: Listen, limits: Limits, private: Path) -> None:
+        port = _bind(listen, limits)  # first: who has it also has the private socket, which another may not take away
         try:
             own = _bind_private(private)
         except StartRefused:
             port.close()
             raise
-        room = make_room(_CONNECTIONS + _OWN_CONNECTIONS)
+        room = make_room(limits.max_connections + _OWN_CONNECTIONS)
         others = min(_OWN_CONNECTIONS, room // 2)
-        if (apps := room - others) < _CONNECTIONS:
+        if (apps := room - others) < limits.max_connections:
             log.warning("few connections", apps=apps, reason="the hard limit of open files (ulimit -Hn) is low")
         self._listeners = (
-            _Listener(app, port, backpressure=apps, runtime_threads=_WRITING_THREADS),
-            _Listener(OperatorsDoor(app), own, backpressure=others, uds=private),
+            _Listener(app, port, limits, backpressure=apps, runtime_threads=_WRITING_THREADS),
+            _Listener(OperatorsDoor(app), own, limits, backpressure=others, uds=private),
         )
 
     async def serve(self) -> None:
@@ -91,12 +88,14 @@ class _Listener(Server):
     were refused until then.
     """
 
-    def __init__(self, app: ASGIApp, held: socket.socket, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, held: socket.socket, limits: Limits, **options: Any) -> None:
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
             http=HTTPModes.http1,
-            http1_settings=HTTP1Settings(header_read_timeout=_HEAD_MILLISECONDS, max_buffer_size=_BUFFER_BYTES),
+            http1_settings=HTTP1Settings(
+                header_read_timeout=int(limits.head_seconds * _MILLISECONDS), max_buffer_size=limits.max_head_bytes
+            ),
             backlog=_BACKLOG,
             websockets=False,
             log_enabled=False,
@@ -110,7 +109,8 @@ class _Listener(Server):
         self._shd = make(self._held.detach(), uds, _BACKLOG)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind(listen: Listen, limits: Limits) -> socket.socket:
+    host, port = listen.host, listen.port
     try:
         held = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
@@ -119,9 +119,10 @@ def _bind(host: str, port: int) -> socket.socket:
         raise StartRefused(
             f"cannot listen on {host}:{port}: {error.strerror}; set server.host and server.port"
         ) from error
-    held.setsockopt(
-        socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-    )  # its connections have it, too: no token waits for the next
+    # Its connections have both, too. No token waits for the next:
+    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # The kernel ends one whose client takes nothing, and the application hears of it as of a client that left.
+    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.unread_seconds * _MILLISECONDS))
     return held
 
 

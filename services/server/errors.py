@@ -273,33 +273,24 @@ class QuotaUsed(ServerError):
         return [(b"retry-after", str(self._seconds).encode()), (b"x-should-retry", b"false")]
 
 
+class AnswerTooSlow(ServerError):
+    """The answer was not whole in time."""
+
+    status = 504
+    type = "server_error"
+    code = "answer_timeout"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """OpenAI's SDKs would ask again, for as long."""
+        return [(b"x-should-retry", b"false")]
+
+
 class Unavailable(ServerError):
     """Starting, stopping, or without an engine: later, or elsewhere."""
 
     status = 503
     type = "server_error"
     code = "service_unavailable"
-
-
-def describe_validation(error: msgspec.ValidationError, within: str = "") -> BadRequest:
-    """Turn msgspec's ``... - at `$.messages[0].role``` into a message and OpenAI's ``param``, which begins ``within``."""
-    text, _, where = str(error).rpartition(" - at `$")
-    if not text:
-        text, where = str(error), ""
-    param = (within + where.rstrip("`")).lstrip(".").replace("[...]", "") or None
-    unknown = "Object contains unknown field `"
-    if text.startswith(unknown):
-        field = text[len(unknown) :].rstrip("`")
-        param = f"{param}.{field}" if param else field
-        return BadRequest(f"Unrecognized request argument supplied: {param}", param=param, code="unknown_parameter")
-    if "missing required field" in text:
-        field = text.rpartition("`")[0].rpartition("`")[2]
-        param = f"{param}.{field}" if param else field
-        return BadRequest(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
-    if text.startswith("Invalid enum value "):  # msgspec repeats the value, which may be a prompt in the wrong place
-        text = "none of the supported values, which /openapi.json lists"
-    code = "invalid_type" if ", got `" in text else "invalid_value"
-    return BadRequest(f"Invalid value for '{param}': {text}." if param else f"{text}.", param=param, code=code)
 
 
 def unexpected() -> ServerError:

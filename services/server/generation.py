@@ -11,7 +11,7 @@ import structlog
 from services.server.adapters.catalogue import Lease
 from services.server.chat.usage import Tally
 from services.server.engine.protocol import Delta, Engine, EngineError, Sampling, Take
-from services.server.errors import Unavailable
+from services.server.errors import AnswerTooSlow, ServerError
 from services.server.limits.meter import Meter
 from services.server.services import Services
 
@@ -63,9 +63,10 @@ class Generation:
         self.failed = False
         self._work: asyncio.Task[None] | None = None
         self._holds = True
-        self.interruption: Unavailable | None = None
+        self.interruption: ServerError | None = None
         self.take: Take | None = None
         services.lifecycle.enter(self)
+        self._deadline = asyncio.get_running_loop().call_later(services.limits.answer_seconds, self._overdue)
 
     @property
     def whole(self) -> bool:
@@ -131,22 +132,27 @@ class Generation:
         """Say which task answers.
 
         Raises:
-            Unavailable: the server ended the request before.
+            ServerError: the server ended the request before.
         """
         if self.interruption is not None:
             raise self.interruption
         self._work = work
 
-    def interrupt(self, reason: Unavailable) -> None:
-        """End the request with an error; see ``Lifecycle.drain``."""
+    def interrupt(self, reason: ServerError) -> None:
+        """End the request with an error: its time is over, or the server's; see ``Lifecycle.drain``."""
         self.interruption = reason
         if self._work is not None:
             self._work.cancel()
+
+    def _overdue(self) -> None:
+        seconds = self._services.limits.answer_seconds
+        self.interrupt(AnswerTooSlow(f"The answer was not whole after {seconds:g} seconds (limits.answer_seconds)."))
 
     def give_back(self) -> None:
         """Give back the version and the places, and what was held of the key's tokens, once."""
         if self._holds:
             self._holds = False
+            self._deadline.cancel()
             self._lease.release()
             self._services.admission.give(self._slots)
             tally = self.tally

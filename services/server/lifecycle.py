@@ -5,7 +5,7 @@ import contextlib
 from enum import StrEnum
 from typing import Protocol
 
-from services.server.errors import Unavailable
+from services.server.errors import ServerError, Unavailable
 
 RETRY_SECONDS = 5
 INTERRUPT_SECONDS = 5.0
@@ -23,7 +23,7 @@ class Phase(StrEnum):
 class Running(Protocol):
     """A request that is being answered."""
 
-    def interrupt(self, reason: Unavailable) -> None:
+    def interrupt(self, reason: ServerError) -> None:
         """End it with an error."""
 
 

@@ -27,6 +27,7 @@ from services.server.chat.schema import (
 )
 from services.server.chat.shape import shape_of
 from services.server.chat.text_frames import TextAnswer, TextFrames
+from services.server.decode import refuse_deep
 from services.server.engine.protocol import Sampling
 from services.server.errors import BROKEN_BODY, BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.generation import Generation
@@ -196,13 +197,13 @@ async def _echoes(model: Model, prompts: list[list[int]], answers: int) -> list[
 
 
 async def read_body(request: ServerRequest, services: Services) -> bytes:
-    """The body, within the limits of size and time.
+    """The body, within the limits of size, time and depth.
 
     Raises:
         UnsupportedMediaType: it is compressed, or not JSON.
         BodyTooLarge: over ``limits.max_body_bytes``.
         BodyTooSlow: not there within ``limits.body_seconds``.
-        BadRequest: it broke off.
+        BadRequest: it broke off, or is nested deeper than ``limits.max_json_depth``.
         Unavailable: the server began to stop meanwhile.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -221,4 +222,5 @@ async def read_body(request: ServerRequest, services: Services) -> bytes:
         raise BadRequest(BROKEN_BODY) from None
     # The drain does not wait for a request that has no body yet: it may be over, and the engine closing.
     services.lifecycle.require_serving()
+    refuse_deep(body, services.limits.max_json_depth)
     return body

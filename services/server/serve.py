@@ -117,7 +117,7 @@ async def serve(plan: Plan) -> int:
     for chatty in ("granian", "_granian", "watchfiles.main"):
         logging.getLogger(chatty).setLevel(logging.ERROR)  # Granian warns of being embedded
     services = build_services(plan)
-    doors = Doors(create_app(services), settings.server, plan.paths.server_socket)
+    doors = Doors(create_app(services), settings.server, settings.limits, plan.paths.server_socket)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -256,7 +256,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
     )
     return Model(
         engine=engine,
-        renderer=Renderer(engine),
+        renderer=Renderer(engine, max_prompt_tokens=settings.limits.max_prompt_tokens),
         rules=SamplingRules(settings.limits, engine.default_sampling, engine.vocabulary),
         reconciler=Reconciler(
             RegistryView(Registry(plan.paths.registry), services.tuning.deletions.all),

@@ -6,6 +6,8 @@ import msgspec
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Patience = Annotated[float, msgspec.Meta(ge=0.1, le=86_400)]  # seconds
+_AROUND_SCHEMAS = 8  # objects and arrays that a body has around a schema, and some to spare
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,10 +64,18 @@ class CanarySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[limits]``: what one request may ask for, and how many may wait."""
+    """``[limits]``: what a connection may take, what one request may ask for, and how many may wait."""
 
+    max_connections: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    max_head_bytes: Annotated[int, msgspec.Meta(ge=8192, le=1_048_576)]
+    head_seconds: Patience
+    unread_seconds: Patience
     max_body_bytes: Positive
     body_seconds: Seconds
+    max_json_depth: Annotated[int, msgspec.Meta(ge=16, le=200)]
+    max_prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    answer_seconds: Patience
     max_waiting: Annotated[int, msgspec.Meta(ge=0)]
     max_messages: Positive
     max_prompts: Positive
@@ -84,6 +94,11 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     upload_seconds: Seconds
     check_seconds: Seconds
     check_memory_bytes: Positive
+
+    def __post_init__(self) -> None:
+        """Refuse a limit that would never be reached."""
+        if self.max_json_depth < self.max_schema_depth + _AROUND_SCHEMAS:
+            raise ValueError(f"limits.max_json_depth must be at least limits.max_schema_depth + {_AROUND_SCHEMAS}")
 
 
 class ResponsesSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -27,16 +27,19 @@ class Renderer:
 
     Args:
         engine: its tokenizer is the base model's, never an adapter's.
+        max_prompt_tokens: of the settings; 0 where the engine's context alone is the limit.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, max_prompt_tokens: int = 0) -> None:
         self._at_once = engine.tokenizer
         self._in_thread = copy.deepcopy(engine.tokenizer)
         self._special_tokens = engine.tokenizer.special_tokens
         self._variables = variables_of(engine.tokenizer.chat_template)
         self._max_model_len = engine.max_model_len
         self._vocabulary = engine.vocabulary
-        self._max_chars = engine.max_model_len * engine.longest_token
+        longest = engine.max_model_len - 1  # leaves room for an answer
+        self._max_tokens = min(max_prompt_tokens or longest, longest)
+        self._max_chars = self._max_tokens * engine.longest_token
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="render")
 
     def options(self, reasoning_effort: str | None) -> dict[str, Any]:
@@ -102,21 +105,20 @@ class Renderer:
     def _fit_text(self, chars: int, param: str) -> None:
         """Refuse what cannot fit before the one thread spends seconds on it."""
         if chars > self._max_chars:
-            raise BadRequest(
-                f"This model's maximum context length is {self._max_model_len} tokens; your prompt has {chars} characters.",
-                param=param,
-                code="context_length_exceeded",
-            )
+            raise self._too_long(f"{chars} characters", param)
 
     def _fit(self, tokens: list[int], param: str) -> list[int]:
-        if len(tokens) >= self._max_model_len:
-            raise BadRequest(
-                f"This model's maximum context length is {self._max_model_len} tokens; your prompt has {len(tokens)}. "
-                "Shorten it and leave room for an answer.",
-                param=param,
-                code="context_length_exceeded",
-            )
+        if len(tokens) > self._max_tokens:
+            raise self._too_long(str(len(tokens)), param)
         return tokens
+
+    def _too_long(self, has: str, param: str) -> BadRequest:
+        limit = f"This model's maximum context length is {self._max_model_len} tokens; '{param}' has {has}."
+        advice = "Shorten it and leave room for an answer."
+        if self._max_tokens < self._max_model_len - 1:
+            limit = f"'{param}' has {has}; this server takes prompts of {self._max_tokens} tokens (limits.max_prompt_tokens)."
+            advice = "Shorten it."
+        return BadRequest(f"{limit} {advice}", param=param, code="context_length_exceeded")
 
     async def _run(self, length: int, work: Callable[[Tokenizer], T]) -> T:
         if length <= _SHORT_CHARS:

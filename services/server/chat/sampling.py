@@ -47,7 +47,7 @@ class SamplingRules:
         asked, field = request.max_tokens, "max_tokens"
         if request.max_completion_tokens is not None:
             asked, field = request.max_completion_tokens, "max_completion_tokens"
-        most = _tokens(asked, field, room, default=room)
+        most = self._tokens(asked, field, room, default=room)
         return self._sampling(request, most, logprobs=top if request.logprobs else None, shape=shape)
 
     def for_completion(self, request: CompletionRequest, *, room: int) -> Sampling:
@@ -55,7 +55,7 @@ class SamplingRules:
         logprobs = request.logprobs
         if logprobs is not None:
             logprobs = _whole(logprobs, "logprobs", 0, self._limits.max_logprobs, default=0)
-        most = _tokens(request.max_tokens, "max_tokens", room, default=min(COMPLETION_TOKENS, room))
+        most = self._tokens(request.max_tokens, "max_tokens", room, default=COMPLETION_TOKENS)
         return self._sampling(request, most, logprobs=logprobs, prompt_logprobs=logprobs if request.echo else None)
 
     def _sampling(
@@ -100,6 +100,26 @@ class SamplingRules:
             shape=shape,
             ignore_eos=bool(request.ignore_eos),
         )
+
+    def _tokens(self, value: int | None, field: str, room: int, *, default: int) -> int:
+        limit = self._limits.max_output_tokens
+        if value is None:
+            return min(default, room, limit or room)
+        if value < 1:
+            raise BadRequest(f"Invalid '{field}': must be at least 1.", param=field, code="invalid_value")
+        if 0 < limit < value:
+            raise BadRequest(
+                f"Invalid '{field}': an answer of this server has at most {limit} tokens (limits.max_output_tokens).",
+                param=field,
+                code="invalid_value",
+            )
+        if value > room:
+            raise BadRequest(
+                f"'{field}' is {value}, but the prompt leaves {room} tokens of the model's context.",
+                param=field,
+                code="context_length_exceeded",
+            )
+        return value
 
     @staticmethod
     def _seed(seed: int | None) -> int | None:
@@ -160,19 +180,5 @@ def _whole(value: int | None, field: str, least: int, most: int, *, default: int
     if not least <= value <= most:
         raise BadRequest(
             f"Invalid '{field}': must be an integer from {least} to {most}.", param=field, code="invalid_value"
-        )
-    return value
-
-
-def _tokens(value: int | None, field: str, room: int, *, default: int) -> int:
-    if value is None:
-        return default
-    if value < 1:
-        raise BadRequest(f"Invalid '{field}': must be at least 1.", param=field, code="invalid_value")
-    if value > room:
-        raise BadRequest(
-            f"'{field}' is {value}, but the prompt leaves {room} tokens of the model's context.",
-            param=field,
-            code="context_length_exceeded",
         )
     return value

@@ -65,7 +65,7 @@ def _sampling(limits: Limits) -> dict[str, Keywords]:
         "presence_penalty": {"minimum": -2, "maximum": 2},
         "frequency_penalty": {"minimum": -2, "maximum": 2},
         "stop": {**stop, "items": {"type": "string", **stop}, "maxItems": limits.max_stop},
-        "max_tokens": {"minimum": 1, "description": "At most what the prompt leaves of the model's context."},
+        "max_tokens": {**_tokens(limits), "description": "At most what the prompt leaves of the model's context."},
         "logit_bias": {
             "description": "Token id to what is added to its logit.",
             "maxProperties": limits.max_logit_bias,
@@ -85,11 +85,16 @@ def _sampling(limits: Limits) -> dict[str, Keywords]:
     }
 
 
+def _tokens(limits: Limits) -> Keywords:
+    most = {"maximum": limits.max_output_tokens} if limits.max_output_tokens else {}
+    return {"minimum": 1, **most}
+
+
 def _chat(limits: Limits) -> dict[str, Keywords]:
     inert = ("metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention")
     return {
         "messages": {"minItems": 1, "maxItems": limits.max_messages},
-        "max_completion_tokens": {"minimum": 1, "description": "In place of `max_tokens`."},
+        "max_completion_tokens": {**_tokens(limits), "description": "In place of `max_tokens`."},
         "top_logprobs": {"minimum": 0, "maximum": limits.max_logprobs, "description": "With `logprobs`."},
         "safety_identifier": {"description": "As `user`, and before it."},
         "tools": {
@@ -145,7 +150,7 @@ def _responses(limits: Limits) -> dict[str, Keywords]:
                 {"type": "array", "items": {"anyOf": [_of(kind.__name__) for kind in ITEMS.values()]}},
             ],
         },
-        "max_output_tokens": {"minimum": 1},
+        "max_output_tokens": _tokens(limits),
         "top_logprobs": {"minimum": 0, "maximum": limits.max_logprobs, "description": f"With `include` of {LOGPROBS}."},
         "include": {"items": {"enum": sorted(INCLUDABLE)}},
         "tools": {"items": _of("FunctionTool"), "maxItems": limits.max_tools},

@@ -5,6 +5,7 @@ from typing import Any
 from services.server.chat.schema import ChatRequest, CompletionRequest
 from services.server.embeddings import EmbeddingsRequest
 from services.server.errors import (
+    AnswerTooSlow,
     BadRequest,
     Conflict,
     ErrorAnswer,
@@ -46,6 +47,7 @@ _ENDS_DONE = "`[DONE]` is the last event; an ErrorAnswer is where an error ends 
 _ENDS_WHOLE = "`response.completed` or `response.incomplete` is the last; `response.failed` and `error` are where an error ends the stream."
 
 _OF_A_MODEL = (ModelForbidden, ModelNotFound, Unavailable)
+_OF_AN_ANSWER = (*_OF_A_MODEL, AnswerTooSlow)
 _OF_A_FILE = (FileNotFound, Unavailable)
 _OF_A_JOB = (JobNotFound, Unavailable)
 _OF_A_RESPONSE = (ResponseNotFound, Unavailable)
@@ -78,20 +80,20 @@ OPERATIONS = {
         body=ChatRequest,
         replies=_replies("The whole answer.", ChatCompletion),
         stream=Stream(description=_ENDS_DONE, events=(ChatCompletionChunk, ErrorAnswer), done=True),
-        errors=_OF_A_MODEL,
+        errors=_OF_AN_ANSWER,
     ),
     "completions": Operation(
         body=CompletionRequest,
         replies=_replies("The whole answer.", Completion),
         stream=Stream(description=_ENDS_DONE, events=(CompletionChunk, ErrorAnswer), done=True),
-        errors=_OF_A_MODEL,
+        errors=_OF_AN_ANSWER,
     ),
     "create_response": Operation(
         body=ResponsesRequest,
         parts=(*ITEMS.values(), FunctionTool, FunctionChoice, AllowedToolsChoice),
         replies=_replies("The whole answer.", Response),
         stream=Stream(description=_ENDS_WHOLE, events=(ResponseEvent,), done=False),
-        errors=_OF_A_MODEL,
+        errors=_OF_AN_ANSWER,
     ),
     "get_response": Operation(
         parameters={

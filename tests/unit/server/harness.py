@@ -64,8 +64,16 @@ def settings(**changes: Any) -> ServerSettings:
         "adapters": AdapterSettings(poll_seconds=0.05, probe_tolerance=0.02, probe_min_change=0.001),
         "canary": CanarySettings(window=40, min_answers=10, max_error_share=0.2, max_length_rise=0.3),
         "limits": Limits(
+            max_connections=4096,
+            max_head_bytes=65_536,
+            head_seconds=30.0,
+            unread_seconds=30.0,
             max_body_bytes=10_000,
             body_seconds=0.3,
+            max_json_depth=32,
+            max_prompt_tokens=0,
+            max_output_tokens=300,
+            answer_seconds=60.0,
             max_waiting=4,
             max_messages=5,
             max_prompts=3,
@@ -152,7 +160,7 @@ class Server:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
         """The application behind its doors: the port of its settings and the private socket."""
-        doors = Doors(self.app, self.plan.settings.server, self.plan.paths.server_socket)
+        doors = Doors(self.app, self.plan.settings.server, self.plan.settings.limits, self.plan.paths.server_socket)
         task = asyncio.create_task(doors.serve())
         try:
             await _served(self.plan.paths.server_socket)

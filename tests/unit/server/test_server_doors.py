@@ -17,11 +17,12 @@ from services.server.errors import StartRefused
 from services.server.keys import KeyFile
 from services.server.serve import serve
 from tests.unit.server.fakes import BASE, FakeEngine
-from tests.unit.server.harness import Server, plan
+from tests.unit.server.harness import Server, plan, settings
 from tests.unit.server.process import MESSAGES, Process, free_port
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: server\r\n\r\n"
 BODY = {"model": BASE, "messages": MESSAGES}
+LIMITS = settings().limits
 
 
 async def test_the_private_socket_needs_no_key_and_the_port_does(tmp_path: Path) -> None:
@@ -74,20 +75,20 @@ async def huge(scope: Any, receive: Any, send: Any) -> None:
 async def test_a_port_is_one_servers_alone(tmp_path: Path, host: str) -> None:
     """A second one is refused before the first serves and while it does, and takes its private socket from it at no time."""
     listen = msgspec.structs.replace(plan(tmp_path, FakeEngine(), port=free_port()).settings.server, host=host)
-    first = Doors(huge, listen, tmp_path / "private")
+    first = Doors(huge, listen, LIMITS, tmp_path / "private")
     held = (tmp_path / "private").stat().st_ino
     refused = pytest.raises(StartRefused, match=r"Address already in use.*; set server.host and server.port")
     with refused:
-        Doors(huge, listen, tmp_path / "private")
+        Doors(huge, listen, LIMITS, tmp_path / "private")
     serving = asyncio.create_task(first.serve())
     for _ in range(20):
         with refused:
-            Doors(huge, listen, tmp_path / "private")
+            Doors(huge, listen, LIMITS, tmp_path / "private")
         await asyncio.sleep(0)
     assert (tmp_path / "private").stat().st_ino == held
     first.close()
     await serving
-    again = Doors(huge, listen, tmp_path / "private")
+    again = Doors(huge, listen, LIMITS, tmp_path / "private")
     again.close()
     await again.serve()
 
@@ -95,7 +96,7 @@ async def test_a_port_is_one_servers_alone(tmp_path: Path, host: str) -> None:
 async def test_who_comes_before_the_server_serves_waits(tmp_path: Path) -> None:
     """No client is refused once the port is taken, on neither door."""
     listen = plan(tmp_path, FakeEngine(), port=free_port()).settings.server
-    early = Doors(huge, listen, tmp_path / "private")
+    early = Doors(huge, listen, LIMITS, tmp_path / "private")
     come = [
         await asyncio.open_connection("127.0.0.1", listen.port),
         await asyncio.open_unix_connection(tmp_path / "private"),
@@ -116,7 +117,7 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server(
     """It has a while for the end of its answer, and then the process ends without it."""
     monkeypatch.setattr(doors, "_CLOSE_SECONDS", 0.2)
     listen = plan(tmp_path, FakeEngine(), port=free_port()).settings.server
-    server = Doors(huge, listen, tmp_path / "private")
+    server = Doors(huge, listen, LIMITS, tmp_path / "private")
     serving = asyncio.create_task(server.serve())
     reader, writer = await asyncio.open_connection("127.0.0.1", listen.port)
     writer.write(REQUEST)
@@ -129,7 +130,7 @@ async def test_a_client_that_does_not_read_does_not_keep_the_server(
 async def test_no_token_waits_for_the_next(tmp_path: Path) -> None:
     """The kernel sends what is written at once: connections have the port's TCP_NODELAY."""
     listen = plan(tmp_path, FakeEngine(), port=free_port()).settings.server
-    server = Doors(huge, listen, tmp_path / "private")
+    server = Doors(huge, listen, LIMITS, tmp_path / "private")
     serving = asyncio.create_task(server.serve())
     reader, writer = await asyncio.open_connection("127.0.0.1", listen.port)
     writer.write(REQUEST)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from services.server import doors
 from tests.unit.server.fakes import BASE
 from tests.unit.server.harness import Server
 from tests.unit.server.process import free_port
@@ -23,11 +22,9 @@ CONNECTIONS = 8
 
 
 @pytest.fixture
-async def listening(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
+async def listening(tmp_path: Path) -> AsyncIterator[Server]:
     """The application behind its doors, with little patience and room."""
-    monkeypatch.setattr(doors, "_HEAD_MILLISECONDS", int(HEAD_SECONDS * 1000))
-    monkeypatch.setattr(doors, "_CONNECTIONS", CONNECTIONS)
-    server = Server(tmp_path, port=free_port())
+    server = Server(tmp_path, port=free_port(), head_seconds=HEAD_SECONDS, max_connections=CONNECTIONS)
     async with server.listening():
         yield server
 
@@ -151,6 +148,13 @@ async def test_idle_connections_lock_nobody_out_for_long(listening: Server, sent
     assert statuses(await answer(listening, ALIVE, 6 * HEAD_SECONDS)) == [200]
     for _, writer in idle:
         writer.close()
+
+
+@pytest.mark.parametrize(("share", "status"), [(0.9, 200), (2, 431)])
+async def test_a_head_is_as_long_as_the_setting_lets_it_be(listening: Server, share: float, status: int) -> None:
+    """``limits.max_head_bytes``, or what comes with the last of them in one read."""
+    filling = b"a" * int(share * listening.services.limits.max_head_bytes)
+    assert statuses(await answer(listening, ALIVE.replace(b"\r\n\r\n", b"\r\nx-a: %b\r\n\r\n" % filling))) == [status]
 
 
 async def test_answers_do_not_tell_what_serves_them(listening: Server) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from services.server.doors import _BUFFER_BYTES
 from services.server.engine.protocol import Delta, EngineAdapter, Sampling, Take
 from tests.unit.server.fakes import BASE, FakeEngine, untaken
 from tests.unit.server.harness import Server, until
@@ -56,10 +55,15 @@ class FloodEngine(FakeEngine):
                 yield [delta]
 
 
+def flooding(root: Path, **changes: float) -> Server:
+    """A server with the engine that never makes anyone wait, and no limit on what is asked of it."""
+    return Server(root, engine=FloodEngine(), port=free_port(), max_output_tokens=0, **changes)
+
+
 @pytest.fixture
 async def listening(tmp_path: Path) -> AsyncIterator[Server]:
-    """The application behind its doors, with the engine that never makes anyone wait."""
-    server = Server(tmp_path, engine=FloodEngine(), port=free_port())
+    """The application behind its doors."""
+    server = flooding(tmp_path)
     async with server.listening():
         yield server
 
@@ -107,7 +111,11 @@ async def test_clients_that_stop_reading_hold_a_bounded_part_of_their_answers(li
     async with asyncio.timeout(5):
         await settled(engine)
     held = [engine.taken[length] for length in lengths]
-    assert max(held) < KERNEL_BYTES + _BUFFER_BYTES + WAITING_WORDS * len(WORD) < WORDS * len(WORD)
+    assert (
+        max(held)
+        < KERNEL_BYTES + listening.services.limits.max_head_bytes + WAITING_WORDS * len(WORD)
+        < WORDS * len(WORD)
+    )
 
     reader, writer = await open_stream(port, 100)
     assert await asyncio.wait_for(read_all(reader), 3) >= 100 * len(WORD)
@@ -120,3 +128,38 @@ async def test_clients_that_stop_reading_hold_a_bounded_part_of_their_answers(li
     reader, writer = stopped[0]
     assert await asyncio.wait_for(read_all(reader), 5) >= WORDS * len(WORD)
     writer.close()
+
+
+async def test_a_client_that_takes_nothing_is_cut_off(tmp_path: Path) -> None:
+    """After ``limits.unread_seconds``, as if it had left; one that reads slowly is not, however long it takes."""
+    server = flooding(tmp_path, unread_seconds=0.5)
+    async with server.listening():
+        port = server.plan.settings.server.port
+        stopped, slow = [await open_stream(port, WORDS + number) for number in range(2)]
+        await until(lambda: server.services.admission.in_flight == 2)
+        async with asyncio.timeout(5):
+            while server.services.admission.in_flight == 2:
+                await slow[0].read(len(WORD))
+                await asyncio.sleep(0.05)
+        assert 'outcome="client_gone"' in server.services.metrics.text().decode()
+        assert await asyncio.wait_for(read_all(slow[0]), 5) > 0
+        with pytest.raises(ConnectionError):
+            await read_all(stopped[0])
+        for _, writer in (stopped, slow):
+            writer.close()
+
+
+async def test_a_client_that_does_not_read_has_its_place_no_longer_than_an_answer_takes(tmp_path: Path) -> None:
+    """Others get it, while the end of the stream, an error, waits for the client."""
+    server = flooding(tmp_path, answer_seconds=0.5)
+    async with server.listening():
+        reader, writer = await open_stream(server.plan.settings.server.port, WORDS)
+        await until(lambda: server.services.admission.in_flight == 1)
+        await until(lambda: server.services.admission.in_flight == 0)
+        tail = b""
+        async with asyncio.timeout(5):
+            while read := await reader.read(65_536):
+                tail = (tail + read)[-1000:]
+        assert b'"code":"answer_timeout"' in tail
+        assert b"[DONE]" not in tail
+        writer.close()

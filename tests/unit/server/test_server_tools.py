@@ -180,7 +180,7 @@ REFUSED: list[tuple[dict[str, Any], str, str | None]] = [
         "response_format.json_schema.schema",
         "invalid_value",
     ),
-    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": _deep(60)}}]}, "tools", "invalid_value"),
+    ({"tools": [{"type": "function", "function": {"name": "f", "parameters": _deep(9)}}]}, "tools", "invalid_value"),
     (
         {
             "response_format": {
