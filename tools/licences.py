@@ -42,6 +42,14 @@ def declared(metadata: Message | Any) -> list[str]:
     return names or [line for line in [said.partition("\n")[0]] if line]
 
 
+def copyright_names(text: str) -> list[str]:
+    """Licences that a Debian copyright file names; none where it is prose.
+
+    https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/
+    """
+    return sorted(set(re.findall(r"^License:[ \t]*(\S.*)$", text, re.MULTILINE)))
+
+
 def packages() -> Iterator[tuple[str, str, str]]:
     """Every installed Python package; where it names no licence, the files that hold one."""
     for package in importlib.metadata.distributions():
@@ -81,13 +89,11 @@ def _of_package(name: str) -> str:
 
 
 def _of_copyright(file: Path) -> str:
-    """https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/ where the file is written so."""
     try:
         text = file.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return UNKNOWN
-    names = re.findall(r"^License:[ \t]*(\S.*)$", text, re.MULTILINE)
-    return " AND ".join(sorted(set(names))) or f"see {file}"
+    return " AND ".join(copyright_names(text)) or f"see {file}"
 
 
 def _heading(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Write a bill of materials for each image: every locked package, its hashes and licences, as CycloneDX JSON."""
+"""Write a bill of materials for each image, as CycloneDX JSON: every locked package with its hashes, and its Debian packages where it is built."""
 
 import argparse
 import importlib.metadata
@@ -19,6 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.version import Version
 
+from tools.debian import DebianPackage, ImageUnreadable, installed
 from tools.licences import UNKNOWN, declared
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -53,10 +54,15 @@ def main() -> int:
         folder.mkdir(parents=True, exist_ok=True)
         for image in IMAGES:
             packages = locked(LOCKS / f"{image}.txt")
+            try:
+                system = installed(built_as(image))
+                besides = f"and {len(system)} Debian packages"
+            except ImageUnreadable as error:
+                system, besides = [], f"without Debian packages, because the image cannot be read: {error}"
             file = folder / f"{image}.cdx.json"
-            file.write_text(document(image, packages), encoding="utf-8")
+            file.write_text(document(image, packages, system), encoding="utf-8")
             nameless = sum(licences(package) == [_unknown()] for package in packages)
-            print(f"{file}: {len(packages)} packages; the licences of {nameless} are unknown here")
+            print(f"{file}: {len(packages)} packages ({nameless} with unknown licences), {besides}")
     except (OSError, SbomError) as error:
         print(f"sbom: {error}", file=sys.stderr)
         return 1
@@ -81,15 +87,26 @@ def locked(lock: Path) -> list[Package]:
     return packages
 
 
-def document(image: str, packages: list[Package]) -> str:
+def built_as(image: str) -> str:
+    """The name and tag that `make build` gives it."""
+    service, _, kind = image.partition("-")
+    return f"whetstone-{service}:{kind}"
+
+
+def document(image: str, packages: list[Package], system: list[DebianPackage]) -> str:
     """CycloneDX 1.6 of one image.
+
+    Args:
+        image: of ``IMAGES``.
+        packages: of its lock.
+        system: its Debian packages.
 
     Raises:
         SbomError: the document does not hold to CycloneDX's schema.
     """
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     whole = Component(name=f"whetstone-{image}", version=version, type=ComponentType.CONTAINER, bom_ref=image)
-    parts = [_component(package) for package in packages]
+    parts = [*map(_component, packages), *map(_system_component, system)]
     bom = Bom(components=parts)
     bom.metadata.component = whole
     bom.register_dependency(whole, parts)
@@ -130,6 +147,20 @@ def _component(package: Package) -> Component:
         purl=url,
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=value) for value in package.hashes],
         licenses=licences(package),
+    )
+
+
+def _system_component(package: DebianPackage) -> Component:
+    qualifiers = {"arch": package.architecture, "distro": package.distribution}
+    url = PackageURL(type="deb", namespace="debian", name=package.name, version=package.version, qualifiers=qualifiers)
+    acknowledgement = LicenseAcknowledgement.DECLARED
+    return Component(
+        name=package.name,
+        version=package.version,
+        type=ComponentType.LIBRARY,
+        bom_ref=url.to_string(),
+        purl=url,
+        licenses=[LicenseFactory().make_with_name(name, acknowledgement=acknowledgement) for name in package.licences],
     )
 
 

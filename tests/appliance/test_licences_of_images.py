@@ -1,4 +1,4 @@
-"""`make licences` on the real images: nothing that is in them is left out."""
+"""`make licences` and `make sbom` on the real images: nothing that is in them is left out."""
 
 import csv
 import json
@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 from packaging.utils import canonicalize_name
 
+from tools.debian import installed
 from tools.licences import UNKNOWN
-from tools.sbom import LOCKS, locked
+from tools.sbom import LOCKS, built_as, locked
 
 pytestmark = pytest.mark.appliance
 
 
 def test_the_licence_of_every_part_of_an_image_is_listed(make: Any) -> None:
-    """Every locked package at its version, every system package, Python itself, the base model; none without a word."""
+    """Every locked package at its version, every system package (in the bill of materials, too), Python itself, the base model; none without a word."""
     make("folders")
     folder = make.data / "models" / "tiny"
     folder.mkdir()
@@ -28,3 +29,5 @@ def test_the_licence_of_every_part_of_an_image_is_listed(make: Any) -> None:
         assert wanted <= packages
         assert {row["kind"] for row in rows} == {"python", "debian", "interpreter", "base model"}
         assert [row["name"] for row in rows if row["licence"] == UNKNOWN] == []
+        system = {(row["name"], row["version"]) for row in rows if row["kind"] == "debian"}
+        assert {(package.name, package.version) for package in installed(built_as(f"{image}-cpu"))} == system

@@ -186,3 +186,14 @@ def test_one_container_alone_has_a_way_out() -> None:
     assert ways.pop("server") == ["closed"]
     assert set(ways.values()) == {"none"}
     assert _services("compose.yaml")["server"]["dns"] == ["127.0.0.1"]
+
+
+def test_every_image_is_built_on_the_base_that_the_operator_pins() -> None:
+    """By WHETSTONE_PYTHON_IMAGE; without it on the tag that the Dockerfiles name."""
+    built = [service["build"] for service in _services("compose.yaml").values()]
+    assert len(built) > 1
+    for build in built:
+        dockerfile = (REPOSITORY / build["dockerfile"]).read_text()
+        [base] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", dockerfile, re.MULTILINE)
+        assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
+        assert build["args"]["PYTHON_IMAGE"] == f"${{WHETSTONE_PYTHON_IMAGE:-{base}}}"
