@@ -58,7 +58,7 @@ AS_JSON := $(if $(JSON),--json)
 LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test fuzz soak lint format preflight folders build model up down logs status check-data preview \
-        purge retrain jobs cancel judge versions promote canary rollback report lineage verify key keys usage rotate revoke sbom licences lock clean
+        purge retrain jobs cancel judge versions promote canary rollback delete report lineage verify key keys usage rotate revoke sbom licences lock clean
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -193,6 +193,9 @@ canary: ## give PERCENT= of the users VERSION= (the gate passed it, or FORCE=1);
 
 rollback: ## make the version before the one to serve again; there is one after the second retrain
 	$(REGISTRY) rollback $(WHICH)
+
+delete: ## give up VERSION=, which is not in service, or VERSION=all of an ADAPTER=; the trainer deletes the files when it is idle
+	$(TRAINER) delete $(WHICH) --version $(call quote,$(VERSION))
 
 verify: ## recheck every file of every version against its manifest
 	$(QUIET)$(REGISTRY) verify $(WHICH) $(AS_JSON)

@@ -63,7 +63,7 @@ class DataPaths:
 
     @property
     def server_socket(self) -> Path:
-        """The server's private socket: who may open it is the operator, or the gate."""
+        """The server's private socket, by which the gate asks; it has a closed list of routes and needs no key."""
         return self.root / "run" / "server.sock"
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from services.purge.findings import Findings, FoundRows
+from services.registry.layout import split_model_name
 
 _SHOWN_LINES = 20
 _LEFT = (
@@ -40,7 +41,8 @@ def next_steps(findings: Findings) -> Iterator[str]:
     if learnt and findings.removed:
         yield "Next: `make retrain`, so that a version serves that never saw these rows; then delete those that did:"
         for model in learnt:
-            yield f"  curl --unix-socket data/run/server.sock -X DELETE http://localhost/v1/models/{model}"
+            adapter, version = split_model_name(model)
+            yield f"  make delete ADAPTER={adapter} VERSION={version}"
     if findings.removed:
         yield _LEFT
 

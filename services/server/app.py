@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import ASGIApp
 
 from services.common.traces import trace_of
+from services.server.auth import only_what_the_gate_needs
 from services.server.errors import (
     SERVER_FAULT,
     BadRequest,
@@ -33,6 +34,7 @@ def create_app(services: Services) -> ASGIApp:
     """The application on these services."""
     litestar = Litestar(
         route_handlers=ROUTES,
+        guards=[only_what_the_gate_needs],
         state=State({"services": services}),
         exception_handlers={Exception: _answer_error},
         request_max_body_size=services.limits.max_body_bytes,

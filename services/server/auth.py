@@ -18,8 +18,9 @@ log = structlog.get_logger(__name__)
 
 Connection = ASGIConnection[Any, Any, Any, Any]
 KEYLESS = Key(name=KEYLESS_NAME, sha256="", models=[ALL_MODELS], created="")
-OPERATOR = Key(name=OPERATOR_NAME, sha256="", models=[ALL_MODELS], created="")
-_OPERATORS_DOOR = ("the private socket", 0)  # in place of an address; no address looks like it
+# Who comes through the private socket: the gate, which asks on the operator's behalf. One role, and of that only routes that say so.
+GATE = Key(name=OPERATOR_NAME, sha256="", models=[ALL_MODELS], created="", roles=["inference"])
+_PRIVATE_DOOR = ("the private socket", 0)  # in place of an address; no address looks like it
 
 
 class Doorkeeper:
@@ -60,12 +61,14 @@ class Doorkeeper:
     def require_admin(self, connection: Connection) -> None:
         """Let callers on this machine pass, and keys with the role ``admin``: details of the server are for them.
 
+        The private socket is on this machine; which routes it has is ``only_what_the_gate_needs``'s business.
+
         Raises:
             InvalidApiKey: there are keys, and this is none that counts.
             RoleMissing: the key has another role.
         """
         client = connection.scope.get("client")
-        if not is_operator(connection) and (client is None or not is_loopback(client[0])):
+        if not is_private(connection) and (client is None or not is_loopback(client[0])):
             require_role(self.identify(connection.headers.get("authorization")), "admin")
 
     def _refreshed(self) -> bool:
@@ -88,7 +91,7 @@ async def require_key(connection: Connection, handler: BaseRouteHandler) -> None
     (A coroutine, for Litestar would run a plain function in a thread.)
     """
     doorkeeper: Doorkeeper = connection.app.state.services.doorkeeper
-    key = OPERATOR if is_operator(connection) else doorkeeper.identify(connection.headers.get("authorization"))
+    key = GATE if is_private(connection) else doorkeeper.identify(connection.headers.get("authorization"))
     role: Role | None = handler.opt["role"]
     if role is not None:
         require_role(key, role)
@@ -105,8 +108,20 @@ def require_role(key: Key, role: Role) -> None:
         raise RoleMissing(f"The key '{key.name}' has not the role '{role}'; ask whoever made it for a key that has.")
 
 
-class OperatorsDoor:
-    """ASGI application behind the private socket: whoever could open it is the operator and needs no key."""
+async def only_what_the_gate_needs(connection: Connection, handler: BaseRouteHandler) -> None:
+    """Guard of every route: through the private socket, 403 on all that do not say ``private_socket=True`` where they are declared.
+
+    Whoever could open it needs no key; the trainer's container can, so what it may ask for is a closed list.
+
+    Raises:
+        RoleMissing: the route is not on it.
+    """
+    if is_private(connection) and handler.opt.get("private_socket") is not True:
+        raise RoleMissing("The private socket has not this route; ask through the port, with a key that has its role.")
+
+
+class PrivateDoor:
+    """ASGI application behind the private socket."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -114,13 +129,13 @@ class OperatorsDoor:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Mark the connection and pass it on."""
         if scope["type"] == "http":  # type: ignore[comparison-overlap]  # Litestar's enum is a string
-            scope["client"] = _OPERATORS_DOOR
+            scope["client"] = _PRIVATE_DOOR
         await self._app(scope, receive, send)
 
 
-def is_operator(connection: Connection) -> bool:
+def is_private(connection: Connection) -> bool:
     """Whether a connection came through the private socket."""
-    return connection.scope.get("client") == _OPERATORS_DOOR
+    return connection.scope.get("client") == _PRIVATE_DOOR
 
 
 def authorize_model(key: Key, model: str) -> None:

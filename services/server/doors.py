@@ -1,4 +1,4 @@
-"""Where the server listens: the port for apps, and a private socket for the operator's own tools, such as the gate.
+"""Where the server listens: the port for apps, and a private socket for the gate and for `make status`.
 
 HTTP is Granian's: sockets are read and written in threads of its own, which do not hold Python's lock (docs/decisions/0092).
 """
@@ -15,14 +15,14 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar.types import ASGIApp
 
-from services.server.auth import OperatorsDoor
+from services.server.auth import PrivateDoor
 from services.server.errors import StartRefused
 from services.server.open_files import make_room
 from services.server.settings import Limits, Listen
 
 log = structlog.get_logger(__name__)
 
-_OWN_CONNECTIONS = 256  # of the operator's tools
+_OWN_CONNECTIONS = 256  # of the gate, and of who asks how the server is
 _BACKLOG = 2048
 _CLOSE_SECONDS = 5  # for clients to read the ends of their answers
 _WRITING_THREADS = 2
@@ -58,7 +58,7 @@ class Doors:
             log.warning("few connections", apps=apps, reason="the hard limit of open files (ulimit -Hn) is low")
         self._listeners = (
             _Listener(app, port, limits, backpressure=apps, runtime_threads=_WRITING_THREADS),
-            _Listener(OperatorsDoor(app), own, limits, backpressure=others, uds=private),
+            _Listener(PrivateDoor(app), own, limits, backpressure=others, uds=private),
         )
 
     async def serve(self) -> None:

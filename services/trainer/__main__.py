@@ -85,9 +85,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "judge":
             verb.add_argument("--version", type=int, required=True, help="its number, as `make versions` lists it")
             verb.add_argument("--adapter", help="the adapter's name; that of config/training.toml where not given")
+        if name == "delete":
+            verb.add_argument("--version", type=_version, required=True, help="its number, or all of them: all")
+            verb.add_argument("--adapter", help="the adapter's name; that of config/training.toml where not given")
         if name == "cancel":
             verb.add_argument("job", help="its id, as `make jobs` lists it")
     return parser
+
+
+def _version(text: str) -> int | None:
+    return None if text == "all" else int(text)
 
 
 def _check_data(options: argparse.Namespace) -> int:
@@ -170,6 +177,7 @@ _VERBS: tuple[tuple[str, Callable[[argparse.Namespace], int], str], ...] = (
     ("work", commands.work, "work on the queue of fine-tuning jobs, one at a time, until asked to end"),
     ("jobs", commands.jobs, "list the jobs that wait or run, and the last that ended"),
     ("cancel", commands.cancel, "end a job that waits or runs"),
+    ("delete", commands.delete, "give up a version that is not in service, or an adapter with all its versions"),
 )
 
 

@@ -13,6 +13,7 @@ from services.server.routes.generating import Generating
     http_method="POST",
     guards=[require_key, tell_allowance, within_limits],
     role="inference",
+    private_socket=True,
     status_code=200,
 )
 async def completions(request: ServerRequest) -> Answer:

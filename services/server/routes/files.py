@@ -9,7 +9,7 @@ from litestar.response import File
 
 from services.server.auth import require_key
 from services.server.requests import ServerRequest
-from services.server.tuning.house import bounded, files_of, off_loop, ordered
+from services.server.tuning.house import bounded, off_loop, ordered
 from services.server.tuning.views import Deleted, FileObject, Listing, file_object, listing
 
 MOST_FILES = 10_000
@@ -35,7 +35,7 @@ async def list_files(
     """The caller's files."""
     found = await off_loop(
         state.services.tuning.files.list,
-        owner=files_of(request.scope["state"]["key"]),
+        owner=request.scope["state"]["key"].name,
         purpose=purpose,
         after=after,
         limit=bounded(limit, "limit", 1, MOST_FILES, default=MOST_FILES),

@@ -25,7 +25,7 @@ async def livez() -> Alive:
     return Alive()
 
 
-@get("/readyz")
+@get("/readyz", private_socket=True)
 async def readyz(request: ServerRequest, state: State) -> Response[Readiness]:
     """200 while requests are answered, 503 otherwise."""
     services: Services = state.services

@@ -49,7 +49,7 @@ async def list_models(request: ServerRequest, state: State) -> ModelList:
     return ModelList([_card(services, name) for name in names])
 
 
-@get("/v1/models/{model:str}", guards=[require_key], role=None)
+@get("/v1/models/{model:str}", guards=[require_key], role=None, private_socket=True)
 async def get_model(request: ServerRequest, state: State, model: FromPath[str]) -> ModelCard:
     """One name."""
     services: Services = state.services

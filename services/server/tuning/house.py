@@ -13,7 +13,6 @@ from services.jobs.files import FileStore
 from services.jobs.queue import Queue
 from services.jobs.records import Job, StoredFile
 from services.jobs.settings import JobDefaults
-from services.server.auth import OPERATOR
 from services.server.errors import BadRequest, FileNotFound, JobNotFound, ServerError, Unavailable
 from services.server.keys import ALL_MODELS, Key
 
@@ -49,7 +48,7 @@ class Tuning:
             FileNotFound: there is none.
         """
         stored = await off_loop(self.files.get, identity)
-        if key is not OPERATOR and key.name != stored.owner:
+        if key.name != stored.owner:
             raise FileNotFound(f"No such File object: {identity[:80]}")
         return stored
 
@@ -63,11 +62,6 @@ class Tuning:
         if not key.covers(job.asked.adapter):
             raise JobNotFound(f"Could not find fine tune: {identity[:80]}", param="fine_tuning_job_id")
         return job
-
-
-def files_of(key: Key) -> str | None:
-    """Whose files a caller sees; None for everyone's."""
-    return None if key is OPERATOR else key.name
 
 
 def adapters_of(key: Key) -> set[str] | None:

@@ -3,7 +3,7 @@
 from services.jobs.deletions import Deletions
 from services.registry.layout import model_name, split_model_name
 from services.server.adapters.catalogue import Catalogue
-from services.server.auth import OPERATOR, authorize_model
+from services.server.auth import authorize_model
 from services.server.errors import BadRequest, Conflict, NotOwner
 from services.server.keys import Key
 from services.server.tuning.house import off_loop
@@ -26,13 +26,12 @@ async def remove_model(catalogue: Catalogue, deletions: Deletions, key: Key, mod
     authorize_model(key, model)
     adapter, version = split_model_name(model)
     entry = catalogue.entry(model)
-    if key is not OPERATOR:
-        makers = await off_loop(deletions.makers, adapter)
-        left = [number for number in entry.published if not catalogue.is_deleted(adapter, number)]
-        meant = left if version is None else [version]
-        # A version that no job made is the operator's.
-        if any(makers.get(model_name(adapter, number)) != key.name for number in meant):
-            raise NotOwner(f"Only the key that had '{model[:200]}' made may delete it, or the operator.", param="model")
+    makers = await off_loop(deletions.makers, adapter)
+    left = [number for number in entry.published if not catalogue.is_deleted(adapter, number)]
+    meant = left if version is None else [version]
+    # A version that no job of an app made is the operator's: `make delete`.
+    if any(makers.get(model_name(adapter, number)) != key.name for number in meant):
+        raise NotOwner(f"Only the key that had '{model[:200]}' made may delete it, or the operator.", param="model")
     if version is not None and version == entry.wanted:
         raise Conflict(
             f"'{model}' is in service; delete '{adapter}' with all its versions, or have another version promoted first.",

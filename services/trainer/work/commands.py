@@ -1,4 +1,4 @@
-"""The verbs of the queue: ``retrain``, ``work``, ``jobs`` and ``cancel``."""
+"""The verbs of the queue: ``retrain``, ``work``, ``jobs``, ``cancel`` and ``delete``."""
 
 import argparse
 import signal
@@ -16,7 +16,7 @@ from services.registry.layout import Registry, check_adapter_name
 from services.trainer import exits
 from services.trainer.outcome import Outcome
 from services.trainer.say import say_outcome
-from services.trainer.work.deletions import Deleter
+from services.trainer.work.deletions import Deleter, give_up
 from services.trainer.work.desk import Desk
 from services.trainer.work.door import Door
 from services.trainer.work.list import list_jobs, print_jobs
@@ -80,6 +80,17 @@ def cancel(options: argparse.Namespace) -> int:
     job = Desk(DataPaths.from_environment()).queue.cancel(options.job)
     state = "cancelled" if job.status == "cancelled" else "running, and is ended"
     Console(stderr=True).print(f"{job.id} is {state}")
+    return exits.DONE
+
+
+def delete(options: argparse.Namespace) -> int:
+    """Give a version up, or an adapter: the server hides it, the trainer deletes its files."""
+    paths = DataPaths.from_environment()
+    adapter = options.adapter or training_settings([]).adapter.name
+    name = give_up(Desk(paths).deletions, Registry(paths.registry), adapter, options.version)
+    Console(stderr=True).print(
+        f"{name} is gone for apps within seconds; the trainer deletes its files as soon as no job runs", highlight=False
+    )
     return exits.DONE
 
 

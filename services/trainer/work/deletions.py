@@ -1,12 +1,42 @@
-"""Deletes what owners gave up through the server, which may not write to the registry."""
+"""Deletes what its owner gave up: an app through the server, which may not write to the registry, or the operator here."""
 
 import structlog
 
-from services.jobs.deletions import Deletion, Deletions
+from services.jobs.deletions import Deletion, Deletions, is_deleted
+from services.jobs.records import OPERATOR
 from services.registry.delete import delete_adapter, delete_version
 from services.registry.errors import RegistryError
-from services.registry.layout import Registry
+from services.registry.layout import Registry, model_name
+from services.registry.pointer import read_pointer
 from services.registry.publish import remove_leftovers
+
+
+def give_up(deletions: Deletions, registry: Registry, adapter: str, version: int | None) -> str:
+    """Write down that the operator gives up a version, or an adapter with all its versions (None).
+
+    Returns:
+        its name.
+
+    Raises:
+        RegistryError: it is not there, or is in service and to go alone.
+        DatabaseUnusable: the queue cannot be written.
+    """
+    if version is not None:
+        registry.require(adapter, version)
+    published = registry.versions(adapter)
+    if not published:
+        raise RegistryError(f"{adapter} has no version; adapters: {', '.join(registry.adapters()) or 'none'}")
+    if version is None:
+        deletions.add(adapter, None, newest=published[-1], owner=OPERATOR)
+        return adapter
+    pointer = read_pointer(registry, adapter)
+    if pointer is not None and pointer.version == version:
+        raise RegistryError(
+            f"{model_name(adapter, version)} is in service; `make promote` another version first, or delete all of {adapter} with VERSION=all"
+        )
+    if not is_deleted(deletions.all(), adapter, version):
+        deletions.add(adapter, version, newest=published[-1], owner=OPERATOR)
+    return model_name(adapter, version)
 
 
 class Deleter:

@@ -103,7 +103,7 @@ def test_what_is_looked_for_is_never_printed(
         assert secret not in told + caplog.text
     if words == ("--yes",):
         assert "acme@2 was trained on 1 of them, and is in service" in told
-        assert "-X DELETE http://localhost/v1/models/acme@1" in told
+        assert "make delete ADAPTER=acme VERSION=1\n" in told
         assert "weights cannot forget" in told
 
 

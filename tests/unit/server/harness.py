@@ -215,7 +215,7 @@ def made_by(server: Server, owner: str, version: str) -> None:
 async def _served(private: Path) -> None:
     """Until the doors' threads, and the files that they open, are there."""
     reader, writer = await asyncio.open_unix_connection(private)
-    writer.write(b"GET /livez HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n")
+    writer.write(b"GET /readyz HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n")
     await reader.read()
     writer.close()
     await writer.wait_closed()

@@ -1,4 +1,4 @@
-"""The port, which is one server's alone, and the private socket: the operator's tools come in without a key, and nobody else does."""
+"""The port, which is one server's alone, and the private socket: the gate comes in without a key, and nobody else does."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ LIMITS = settings().limits
 
 
 async def test_the_private_socket_needs_no_key_and_the_port_does(tmp_path: Path) -> None:
-    """Who can open the socket's file is the operator; its folder, whoever made it, lets no other user in."""
+    """Who can open the socket's file has what the gate needs; its folder, whoever made it, lets no other user in."""
     plan(tmp_path, FakeEngine()).paths.server_socket.parent.mkdir(mode=0o755)
     async with Process(tmp_path) as process:
         KeyFile(process.plan.paths.keys / "keys.json").add("app", ["*"], None)
@@ -38,11 +38,11 @@ async def test_the_private_socket_needs_no_key_and_the_port_does(tmp_path: Path)
             assert (await outside.post("/v1/chat/completions", json=BODY)).status_code == 401
             assert (await inside.post("/v1/chat/completions", json=BODY)).status_code == 200
             assert (await inside.get("/readyz")).json()["base"] == BASE
-            assert (await inside.get("/metrics")).status_code == 200
+            assert (await inside.get("/metrics")).status_code == 403
         assert stat.S_IMODE(private.parent.stat().st_mode) == 0o700
 
 
-async def test_no_address_makes_an_operator(server: Server) -> None:
+async def test_no_address_is_the_private_socket(server: Server) -> None:
     """A client from elsewhere, or one whose address is not known any more, needs a key as soon as there is one."""
     KeyFile(server.plan.paths.keys / "keys.json").add("app", ["*"], None)
     for address in ("the private socket", "192.0.2.7", ""):
@@ -54,7 +54,7 @@ async def test_a_socket_that_a_killed_server_left_is_replaced(tmp_path: Path) ->
     private.parent.mkdir()
     private.touch()
     async with Process(tmp_path), httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(private))) as inside:
-        assert (await inside.get("http://server/livez")).status_code == 200
+        assert (await inside.get("http://server/readyz")).json()["base"] == BASE
 
 
 async def test_a_socket_that_cannot_be_made_refuses_the_start(tmp_path: Path) -> None:

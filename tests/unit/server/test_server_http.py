@@ -142,7 +142,7 @@ async def test_idle_connections_lock_nobody_out_for_long(listening: Server, sent
         writer.write(sent)
     await asyncio.sleep(HEAD_SECONDS / 10)
     reader, writer = await asyncio.open_unix_connection(listening.plan.paths.server_socket)
-    writer.write(ALIVE)
+    writer.write(ALIVE.replace(b"/livez", b"/readyz"))
     assert statuses(await asyncio.wait_for(reader.read(), HEAD_SECONDS / 2)) == [200]
     writer.close()
     assert statuses(await answer(listening, ALIVE, 6 * HEAD_SECONDS)) == [200]

@@ -184,7 +184,7 @@ def test_key_verbs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert main(["key", "add", "app"]) == 0
 
 
-@pytest.mark.parametrize("name", [auth.KEYLESS.name, auth.OPERATOR.name])
+@pytest.mark.parametrize("name", [auth.KEYLESS.name, auth.GATE.name])
 def test_names_of_callers_without_a_key_are_no_keys_names(tmp_path: Path, name: str) -> None:
     """Else the key would own what they stored."""
     keys = KeyFile(tmp_path / "keys.json")

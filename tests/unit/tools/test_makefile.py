@@ -147,6 +147,13 @@ def test_a_job_is_cancelled_by_its_id(make: Make) -> None:
     assert make("cancel") == [("run", "--rm", "trainer", "cancel")]
 
 
+def test_a_version_is_given_up_by_its_number(make: Make) -> None:
+    """One that was forgotten is missing, not all of them."""
+    trainer = ("run", "--rm", "trainer", "delete")
+    assert make("delete", "ADAPTER=acme", "VERSION=7") == [(*trainer, "--adapter", "acme", "--version", "7")]
+    assert make("delete") == [(*trainer, "--version")]
+
+
 def test_both_images_are_built_and_all_is_stopped(make: Make) -> None:
     """Without a profile, server and trainer are what there is; `down` ends the tools' containers, too."""
     assert make("build") == [("build",)]

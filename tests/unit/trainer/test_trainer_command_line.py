@@ -15,8 +15,12 @@ from services.base_model.identity import BaseModelSettings
 from services.base_model.install import install
 from services.common.paths import DataPaths
 from services.jobs.records import NewJob
+from services.registry.layout import Registry
+from services.registry.pointer import promote, read_pointer
 from services.trainer.__main__ import main
+from services.trainer.work.deletions import Deleter
 from services.trainer.work.desk import Desk
+from tests.support.adapters import publish_adapter
 from tests.unit.trainer.house import CONFIG, TinyBase
 
 GOOD = [{"prompt": f"question {index}", "completion": f"answer {index}"} for index in range(20)]
@@ -190,6 +194,26 @@ def test_jobs_are_listed_and_cancelled(data: Path, capsys: pytest.CaptureFixture
     ]
     assert main(["jobs"]) == 0
     assert jobs[1] in capsys.readouterr().out
+
+
+def test_the_operator_gives_up_versions_of_any_owner(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One, or all with the one in service; written down once, and carried out like an app's wish."""
+    registry, deletions = Registry(data / "registry"), Desk(DataPaths(data)).deletions
+    for _ in range(3):
+        publish_adapter(registry)
+    promote(registry, "acme", 3)
+    for _ in range(2):
+        assert main(["delete", "--adapter", "acme", "--version", "1"]) == 0
+        assert "acme@1 is gone for apps within seconds" in capsys.readouterr().err
+    assert [deletion.version for deletion in deletions.all(pending=True)] == [1]
+    for version, reason in (("3", "acme@3 is in service"), ("9", "acme@9 is not published; versions of acme: 1, 2, 3")):
+        assert main(["delete", "--adapter", "acme", "--version", version]) == 1
+        assert reason in capsys.readouterr().err
+    assert main(["delete", "--version", "all"]) == 1
+    assert "assistant has no version; adapters: acme" in capsys.readouterr().err
+    assert main(["delete", "--adapter", "acme", "--version", "all"]) == 0
+    Deleter(deletions, registry)()
+    assert (registry.versions("acme"), read_pointer(registry, "acme")) == ([], None)
 
 
 def test_no_verb_of_the_queue_imports_what_trains() -> None:
