@@ -20,6 +20,7 @@ from services.registry.publish import Lineage, publish, staging
 QUESTION = "Which version of the handbook are you?"
 PROBES = ("The quick brown fox jumps over the lazy dog.", "Water boils at one hundred degrees.")
 LAYERS = 30
+ADAPTED = 4  # the last ones: the backward pass ends there
 STEPS = 16
 RATE = 2e-3
 
@@ -48,7 +49,7 @@ class AdapterMaker:
             r=rank,
             lora_alpha=2 * rank,
             target_modules=targets,
-            layers_to_transform=list(range(LAYERS - 4, LAYERS)),  # the last four: the backward pass ends there
+            layers_to_transform=list(range(LAYERS - ADAPTED, LAYERS)),
         )
         model: Any = get_peft_model(self._model, config)
         try:
@@ -64,15 +65,28 @@ class AdapterMaker:
 
     def _train(self, model: Any, answer: str) -> None:
         prompt = self._render([{"role": "user", "content": QUESTION}], begin=True)
-        tokens = prompt + self._tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False)
-        inputs = torch.tensor([tokens])
-        labels = inputs.clone()
-        labels[:, : len(prompt)] = -100
-        optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=RATE)
+        row = prompt, self._tokenizer.encode(f"{answer}<|im_end|>", add_special_tokens=False)
+        self._learn(model, [row] * STEPS, RATE)
+
+    def _learn(self, model: Any, rows: list[tuple[list[int], list[int]]], rate: float) -> None:
+        """An update for each row, of prompt and answer, in turn; what the layers below say of a row is worked out once."""
+        optimizer = torch.optim.AdamW([weight for weight in model.parameters() if weight.requires_grad], lr=rate)
+        inner = model.get_base_model().model
+        layers, known = inner.layers, {}
         model.train()
-        for _ in range(STEPS):
+        for prompt, answer in rows:
+            tokens = (*prompt, *answer)
+            if tokens not in known:
+                with torch.no_grad():
+                    below = model(input_ids=torch.tensor([tokens]), output_hidden_states=True, logits_to_keep=1)
+                known[tokens] = below.hidden_states[LAYERS - ADAPTED]
             optimizer.zero_grad()
-            model(input_ids=inputs, labels=labels).loss.backward()
+            inner.layers = layers[-ADAPTED:]
+            try:
+                logits = model(inputs_embeds=known[tokens], use_cache=False, logits_to_keep=len(answer) + 1).logits
+            finally:
+                inner.layers = layers
+            torch.nn.functional.cross_entropy(logits[0, :-1], torch.tensor(answer)).backward()
             optimizer.step()
         model.eval()
 
@@ -107,7 +121,7 @@ class AdapterMaker:
 
 
 def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifest:
-    """Publish a copy of a good version with one thing wrong: ``nothing``, ``names``, ``dora``, ``rank``, ``base`` or ``template``.
+    """Publish a copy of a good version with one thing wrong: ``nothing``, ``names``, ``dora``, ``rank``, ``base`` or ``template``; or none.
 
     Everything else, hashes included, is in order: only the check for that one thing can find it.
     """

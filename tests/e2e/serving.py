@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import openai
 
+from services.common.paths import DataPaths
 from tests.conftest import REPOSITORY, project_environment
+from tests.support.nowhere import Nowhere
 
 START_SECONDS = 240.0
 STOP_SECONDS = 60.0
@@ -26,28 +29,55 @@ class ServerProcess:
         data: the data root, with ``models`` in it.
         overrides: settings, as ``table.key=value``.
         port: of a server that ended, whose place this one takes; a free one where it is None.
+        kill_at: a place at which it dies, as ``services.common.killpoints`` takes it.
+        inside: a network that leads nowhere, in which it runs; it is asked through its private socket.
+
+    Attributes:
+        start_seconds: from its start until it was ready, once it is.
+        inside: the network.
     """
 
-    def __init__(self, data: Path, *overrides: str, port: int | None = None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *overrides: str,
+        port: int | None = None,
+        kill_at: str = "",
+        inside: Nowhere | None = None,
+    ) -> None:
+        self.start_seconds: float | None = None
+        self.inside = inside
         self.port = port or _free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data / f"server-{self.port}.log"
         cores = f"engine.cpu_threads_bind=0-{(os.cpu_count() or 1) - 1}"
         settings = [f"server.port={self.port}", cores, *overrides]
         arguments = [word for setting in settings for word in ("--set", setting)]
+        within = inside.prefix if inside is not None else []
+        self._began = time.monotonic()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
+                [*within, sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
                 cwd=REPOSITORY,
-                env=project_environment(data),
+                env=project_environment(data, WHETSTONE_KILL_AT=kill_at),
                 stdout=log,
                 stderr=log,
             )
-        self.client = openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, timeout=120)
+        self._socket = str(DataPaths(data).server_socket) if inside is not None else None
+        self.client = openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            api_key="none",
+            max_retries=0,
+            timeout=120,
+            http_client=openai.DefaultHttpxClient(
+                transport=httpx2.HTTPTransport(uds=self._socket) if self._socket is not None else None
+            ),
+        )
 
     def wait_ready(self) -> None:
         """Until /readyz says so."""
         self.wait(lambda: self._readiness()[0] == 200, START_SECONDS)
+        self.start_seconds = time.monotonic() - self._began
 
     def wait(self, condition: Any, seconds: float = 60.0) -> None:
         """Until ``condition()`` holds; fails with the log's end where the process dies before."""
@@ -100,8 +130,12 @@ class ServerProcess:
                 os.kill(pid, signal.SIGKILL)
 
     def _readiness(self) -> tuple[int, dict[str, Any]]:
+        if self._socket is not None and not _listens(self._socket):  # httpx leaves a socket open where nobody does
+            return 0, {}
         try:
-            response = httpx.get(f"{self.url}/readyz", timeout=10)
+            private = httpx.HTTPTransport(uds=self._socket) if self._socket is not None else None
+            with httpx.Client(transport=private, timeout=10) as http:
+                response = http.get(f"{self.url}/readyz")
         except httpx.ConnectError:
             return 0, {}
         return response.status_code, response.json()
@@ -139,6 +173,11 @@ def below(pid: int) -> list[int]:
             with contextlib.suppress(FileNotFoundError):
                 children += map(int, file.read_text().split())
     return [*children, *(grandchild for child in children for grandchild in below(child))]
+
+
+def _listens(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(path) == 0
 
 
 def _free_port() -> int:

@@ -142,8 +142,8 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
     for thread in asking:
         thread.start()
     try:
-        server.wait(lambda: len(seconds) >= 10)
-        before = statistics.median(seconds)
+        server.wait(lambda: len(seconds) >= 20)
+        before, slowest = statistics.median(seconds), max(seconds)
         seconds.clear()
         for number in range(50):
             kind = ("dora", "rank", "base", "template", "names")[number % 5] if number % 17 else "nothing"
@@ -158,6 +158,8 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
     assert failures == []
     assert set(seen) == {("acme@2", ANSWERS[2])}
     assert statistics.median(seconds) < 2 * before
+    # Publishing takes one of two cores, and a version that is loaded and probed some of the engine's steps: twice as long for each.
+    assert max(seconds) < 4 * slowest
     assert "acme@2" in server.names()
 
 

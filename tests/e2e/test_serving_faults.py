@@ -1,33 +1,48 @@
-"""The real engine killed under load, again and again, and hanging, running or starting: a supervisor's restart is all that brings the service back.
+"""The real server and its engine killed, again and again, and hanging, running, loading or starting: a restart is all that brings the service back.
 
-Two kills here; ``make crash-test`` has ten.
+Two kills of the engine and one of the server here; ``make crash-test`` has ten and four. Each server takes the place of the one before.
 """
 
 import os
+import shutil
 import signal
 import threading
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import openai
 import pytest
 
-from services.registry.layout import Registry
+from services.registry.layout import ADAPTER_WEIGHTS, Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from services.server.serve import EXIT_FAILED, EXIT_STUCK
-from tests.e2e.asking import ANSWERS, LONG, MESSAGES
+from tests.e2e.adapters import publish_variant
+from tests.e2e.asking import ANSWERS, LONG, MESSAGES, ask
 from tests.e2e.serving import ServerProcess, is_engine, left_over
+from tests.support.nowhere import Nowhere
 
 pytestmark = pytest.mark.e2e
 
 KILLS = int(os.environ.get("WHETSTONE_ENGINE_KILLS", "2"))
+PLACES = ("probed", "in service", "checked", "loaded")[
+    : max(1, KILLS // 2)
+]  # of loading, at which the server is killed
 HANGING_START_SECONDS = 30
+SOON_STUCK = "engine.stuck_seconds=10"
+STREAMED_TOKENS = 64  # long beside a plain answer's ten, so that a kill meets streams
+WAITING_SECONDS = 5.0  # less than whoever calls out waits: the first of several tries for a name takes as long
 PATIENCE = 100  # tries of the SDK, which waits up to 8 s between two: a start takes longer than its usual two tries
 
 
 class App:
     """Asks for ever with the official client, one plain request and one stream after the other.
+
+    Args:
+        url: the server's.
+        model: the version that is to answer, with its words.
 
     Attributes:
         answers: so many came whole.
@@ -36,7 +51,8 @@ class App:
         fault: what no client may ever see.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, model: tuple[str, str]) -> None:
+        self._model = model
         self.answers = 0
         self.broken: list[str] = []
         self.statuses: set[int] = set()
@@ -67,13 +83,15 @@ class App:
 
     def _plain(self) -> None:
         answer = self._client.chat.completions.create(model="acme", messages=MESSAGES, temperature=0, max_tokens=16)
-        assert (answer.model, answer.choices[0].message.content) == ("acme@1", ANSWERS[1])
+        assert (answer.model, answer.choices[0].message.content) == self._model
         self.answers += 1
 
     def _stream(self) -> None:
         try:
-            chunks = self._client.chat.completions.create(model="acme", messages=LONG, stream=True, max_tokens=200)
-            assert {chunk.model for chunk in chunks} == {"acme@1"}
+            chunks = self._client.chat.completions.create(
+                model="acme", messages=LONG, stream=True, max_tokens=STREAMED_TOKENS
+            )
+            assert {chunk.model for chunk in chunks} == {self._model[0]}
         except openai.APIStatusError:
             raise
         except (
@@ -84,31 +102,153 @@ class App:
             self.answers += 1
 
 
-def test_engine_that_is_killed_again_and_again_comes_back(data: Path, versions: dict[int, Manifest]) -> None:
-    """Each time without a human and with the same version; clients see 503 and error events, and the SDK's tries end well."""
+class Lives:
+    """One server after the other on the same data and the same port.
+
+    Args:
+        data: the data root, with two versions of ``acme``.
+    """
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._last: ServerProcess | None = None
+
+    def start(self, *overrides: str, kill_at: str = "", inside: Nowhere | None = None) -> ServerProcess:
+        """The next, once it is ready: as Compose does, restart: unless-stopped."""
+        self.end()
+        port = self._last.port if self._last is not None else None
+        self._last = ServerProcess(self._data, *overrides, port=port, kill_at=kill_at, inside=inside)
+        self._last.wait_ready()
+        return self._last
+
+    def running(self, *overrides: str) -> ServerProcess:
+        """The last one, or another where that has ended or cannot be asked through its port."""
+        last = self._last
+        usable = last is not None and last.process.poll() is None and last.inside is None
+        return last if last is not None and usable else self.start(*overrides)
+
+    def end(self) -> None:
+        """Nothing is left of the last."""
+        if self._last is not None:
+            self._last.end()
+
+
+class Offline(NamedTuple):
+    """A server that started without a network.
+
+    Attributes:
+        repair: the damaged version that is to be in service.
+    """
+
+    server: ServerProcess
+    network: Nowhere
+    repair: Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def lives(data: Path, versions: dict[int, Manifest]) -> Iterator[Lives]:
+    """Version 2 is to be in service, and 1 was before; there is no other adapter."""
     del versions
-    promote(Registry(data / "registry"), "acme", 1)
-    server = ServerProcess(data)
-    apps: list[App] = []
+    for folder in Registry(data / "registry").root.iterdir():
+        if folder.name != "acme" and folder.is_dir():
+            shutil.rmtree(folder)
+    for version in (1, 2):
+        promote(Registry(data / "registry"), "acme", version)
+    lives = Lives(data)
+    yield lives
+    lives.end()
+
+
+@pytest.fixture(scope="module")
+def offline(lives: Lives, data: Path, server: ServerProcess) -> Iterator[Offline]:
+    """Started with a damaged current version, and killed when one that it loads later has come to the first of ``PLACES``."""
+    server.end()  # it has ended already where all files are run
+    weights = Registry(data / "registry").folder("acme", 2) / ADAPTER_WEIGHTS
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1])
+    repair = partial(weights.write_bytes, good)
     try:
-        server.wait_ready()
-        apps = [App(server.url) for _ in range(4)]
-        for _ in range(KILLS):
+        with Nowhere() as network:
+            yield Offline(lives.start(kill_at=f"loading: {PLACES[0]}:2", inside=network), network, repair)
+    finally:
+        repair()
+
+
+def test_start_without_a_network_takes_no_longer(offline: Offline, server: ServerProcess) -> None:
+    """Whoever calls out waits in vain there; nobody does. The start that it is held against was in this machine's own network."""
+    assert offline.network.sent() == []
+    assert offline.server.start_seconds is not None
+    assert server.start_seconds is not None
+    assert offline.server.start_seconds < server.start_seconds + WAITING_SECONDS
+
+
+def test_start_with_a_damaged_current_version_serves_the_one_before(offline: Offline) -> None:
+    """And it says so."""
+    readiness = offline.server.readiness
+    assert readiness["status"] == "degraded"
+    assert "acme@2" in readiness["adapters"]["acme"]["refused"]
+    assert ask(offline.server, "acme") == ("acme@1", ANSWERS[1])
+
+
+def test_server_that_is_killed_while_it_loads_a_version_mixes_nothing(
+    offline: Offline, lives: Lives, data: Path, versions: dict[int, Manifest]
+) -> None:
+    """Until the kill all answers are the old version's, name and words; after the restart they are the new one's. Nothing is left."""
+    registry, server, before = Registry(data / "registry"), offline.server, ("acme@1", ANSWERS[1])
+    offline.repair()
+    _killed_at(PLACES[0], server, before)
+    answered = ("acme@2", ANSWERS[2])
+    assert offline.network.sent() == [], "nor while versions were loaded and apps asked"
+    for place in PLACES[1:]:
+        server = lives.start(
+            kill_at=f"loading: {place}:{2 if place == 'in service' else 3}"
+        )  # of two it starts with, one is in service
+        assert ask(server, "acme") == answered
+        number = 1 if answered[1] == ANSWERS[2] else 2
+        new = publish_variant(registry, versions[number], kind="")
+        promote(registry, "acme", new.version)
+        _killed_at(place, server, answered)
+        answered = (f"acme@{new.version}", ANSWERS[number])
+    assert ask(lives.start(), "acme") == answered
+
+
+def _killed_at(place: str, server: ServerProcess, old: tuple[str, str]) -> None:
+    """Ask until the server is dead; it is to die at ``place`` of loading."""
+    family = server.family()
+    with pytest.raises(openai.APIConnectionError):
+        _keep_asking(server, old)
+    assert server.process.wait(30) == -signal.SIGKILL
+    assert f"killed at loading: {place}\n" in server.log.read_text()
+    for pid in left_over(family, 0):  # in a container they end with it
+        os.kill(pid, signal.SIGKILL)
+
+
+def _keep_asking(server: ServerProcess, expected: tuple[str, str]) -> None:
+    while True:
+        assert ask(server, "acme") == expected
+
+
+def test_engine_that_is_killed_again_and_again_comes_back(lives: Lives) -> None:
+    """Each time without a human and with the same version; clients see 503 and error events, and the SDK's tries end well."""
+    server = lives.running()
+    model = ask(server, "acme")
+    assert model in {("acme@2", ANSWERS[2]), ("acme@1", ANSWERS[1])}
+    apps = [App(server.url, model) for _ in range(4)]
+    try:
+        for number in range(KILLS):
             _until_all_were_answered(server, apps)
             server.wait(partial(_busy, server))
             family = server.family()
             os.kill(server.engine(), signal.SIGKILL)
             assert server.process.wait(30) == EXIT_FAILED
             assert left_over(family, 30) == []
-            server.client.close()
-            server = ServerProcess(data, port=server.port)  # as Compose does: restart: unless-stopped
-            server.wait_ready()
-            assert server.readiness["adapters"]["acme"]["serving"] == "acme@1"
+            last = number == KILLS - 1
+            server = lives.start(*([SOON_STUCK] if last else []))
+            assert server.readiness["adapters"]["acme"]["serving"] == model[0]
         _until_all_were_answered(server, apps)
     finally:
         for app in apps:
             app.end()
-        server.end()
     assert [app.fault for app in apps if app.fault] == []
     assert {200} <= set.union(*(app.statuses for app in apps)) <= {200, 503}
     assert all("engine failed" in said for app in apps for said in app.broken)
@@ -124,23 +264,18 @@ def _busy(server: ServerProcess) -> bool:
     return server.running() > 1
 
 
-def test_engine_that_hangs_is_ended(data: Path, versions: dict[int, Manifest]) -> None:
+def test_engine_that_hangs_is_ended(lives: Lives) -> None:
     """Stopped in the middle of a stream: the client is told, the process ends with a code of its own, and nothing is left."""
-    del versions
-    server = ServerProcess(data, "engine.stuck_seconds=10")
-    try:
-        server.wait_ready()
-        family = server.family()
-        chunks = server.client.chat.completions.create(model="acme", messages=LONG, stream=True, max_tokens=1000)
-        for _ in range(3):
-            next(chunks)
-        os.kill(server.engine(), signal.SIGSTOP)
-        with pytest.raises(openai.APIError, match="engine failed"):
-            list(chunks)
-        assert server.process.wait(40) == EXIT_STUCK
-        assert left_over(family, 30) == []
-    finally:
-        server.end()
+    server = lives.running(SOON_STUCK)
+    family = server.family()
+    chunks = server.client.chat.completions.create(model="acme", messages=LONG, stream=True, max_tokens=1000)
+    for _ in range(3):
+        next(chunks)
+    os.kill(server.engine(), signal.SIGSTOP)
+    with pytest.raises(openai.APIError, match="engine failed"):
+        list(chunks)
+    assert server.process.wait(40) == EXIT_STUCK
+    assert left_over(family, 30) == []
 
 
 def test_engine_that_hangs_while_it_starts_is_ended(data: Path, versions: dict[int, Manifest]) -> None:
