@@ -16,8 +16,8 @@ import msgspec
 from benchmarks.adapters import PACKAGE
 from benchmarks.machine import REPOSITORY, environment
 from services.common.settings import load
+from services.server.engine.card.graphs import graph_sizes
 from services.server.engine.environment import prepare_environment
-from services.server.engine.graphs import graph_sizes
 from services.server.settings import EngineSettings, ServerSettings
 from tools.serving import cores, free_port
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from services.common.settings import load
-from services.server.engine.gathering import BUSY, SHARE, STEPS
+from services.server.engine.card.gathering import BUSY, SHARE, STEPS
 from services.server.settings import ServerSettings
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # vLLM's own, at its import
@@ -23,7 +23,7 @@ class Steps:
         from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec  # noqa: PLC0415
         from vllm.v1.structured_output import StructuredOutputManager  # noqa: PLC0415
 
-        from services.server.engine.scheduling import GatheringScheduler  # noqa: PLC0415
+        from services.server.engine.card.scheduling import GatheringScheduler  # noqa: PLC0415
 
         arguments = AsyncEngineArgs(model=str(model), dtype="float32", max_model_len=256, max_num_seqs=2 * BUSY)
         config = arguments.create_engine_config()
@@ -104,23 +104,57 @@ def test_prompt_of_an_engine_that_is_not_busy_begins_at_once(base_model_dir: Pat
 
 
 @pytest.mark.parametrize(
-    ("card", "eager", "gathers"), [(True, False, True), (True, True, False), (False, False, False)]
+    ("has_card", "eager", "gathers"), [(True, False, True), (True, True, False), (False, False, False)]
 )
 def test_engine_of_a_card_with_graphs_gathers(
-    monkeypatch: pytest.MonkeyPatch, *, card: bool, eager: bool, gathers: bool
+    monkeypatch: pytest.MonkeyPatch, *, has_card: bool, eager: bool, gathers: bool
 ) -> None:
     """By the name that vLLM resolves in the engine's own process."""
     settings = load("server", ServerSettings, [f"engine.enforce_eager={str(eager).lower()}"]).engine
     from vllm.config import SchedulerConfig  # noqa: PLC0415
     from vllm.platforms import current_platform  # noqa: PLC0415
 
-    from services.server.engine import vllm as ours  # noqa: PLC0415
-    from services.server.engine.scheduling import GatheringScheduler  # noqa: PLC0415
+    from services.server.engine.card import parts  # noqa: PLC0415
+    from services.server.engine.card.scheduling import GatheringScheduler  # noqa: PLC0415
 
-    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: card)
-    named: Any = ours._scheduler(settings)  # noqa: SLF001 - the engine itself needs a card here
+    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: has_card)
+    named: Any = parts.scheduler(settings)
     if not gathers:
         assert named is None
         return
     config = SchedulerConfig.default_factory(scheduler_cls=named)
     assert config.get_scheduler_cls() is GatheringScheduler
+
+
+@pytest.mark.parametrize(
+    ("has_card", "eager", "attention", "whole"),
+    [(True, False, 3, True), (True, False, 2, False), (True, True, 3, False), (False, False, 3, False)],
+)
+def test_steps_are_whole_graphs_where_attention_can_be_recorded(
+    monkeypatch: pytest.MonkeyPatch, *, has_card: bool, eager: bool, attention: int, whole: bool
+) -> None:
+    """On a card with FlashAttention 3, unless graphs are switched off."""
+    settings = load("server", ServerSettings, [f"engine.enforce_eager={str(eager).lower()}"]).engine
+    from vllm.config import CompilationConfig, CUDAGraphMode  # noqa: PLC0415
+    from vllm.platforms import current_platform  # noqa: PLC0415
+
+    from services.server.engine.card import parts  # noqa: PLC0415
+
+    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: has_card)
+    monkeypatch.setattr(parts, "get_flash_attn_version", lambda: attention)
+    made = CompilationConfig(**parts.whole_graphs(settings))
+    assert (made.cudagraph_mode == CUDAGraphMode.FULL) is whole
+
+
+def test_worker_of_a_card_is_one_that_vllm_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the name that vLLM resolves in the engine's own process; elsewhere vLLM's own."""
+    from vllm.platforms import current_platform  # noqa: PLC0415
+    from vllm.utils.import_utils import resolve_obj_by_qualname  # noqa: PLC0415
+
+    from services.server.engine.card import parts  # noqa: PLC0415
+    from services.server.engine.card.worker import CardWorker  # noqa: PLC0415
+
+    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: False)
+    assert parts.worker() == "auto"
+    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: True)
+    assert resolve_obj_by_qualname(parts.worker()) is CardWorker

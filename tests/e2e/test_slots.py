@@ -185,7 +185,7 @@ class Calls:
 
 def run(house: House, seed: int) -> Counter[str]:
     """The same random requests for both, compared at every step; how often what happened."""
-    from services.server.engine.slots import QuickSlots  # noqa: PLC0415
+    from services.server.engine.card.slots import QuickSlots  # noqa: PLC0415
 
     chance = random.Random(seed)  # noqa: S311 - no secret
     plain, quick = Engine(house, seed), Engine(house, seed)
@@ -245,7 +245,7 @@ def test_quick_slots_change_no_step_and_no_block(house: House, seed: int) -> Non
 
 def test_blocks_that_were_filled_without_being_shared_are_shared_when_told(house: House) -> None:
     """vLLM's scheduler leaves nothing for ``cache_blocks`` as long as it does not guess tokens; what it leaves is done."""
-    from services.server.engine.slots import QuickSlots  # noqa: PLC0415
+    from services.server.engine.card.slots import QuickSlots  # noqa: PLC0415
 
     engine = Engine(house, 0)
     manager = engine.scheduler.kv_cache_manager
@@ -262,7 +262,7 @@ def test_blocks_that_were_filled_without_being_shared_are_shared_when_told(house
 
 def test_more_than_a_tokens_own_slot_is_asked_of_vllm(house: House) -> None:
     """Slots for guesses, which are no part of an engine here."""
-    from services.server.engine.slots import QuickSlots  # noqa: PLC0415
+    from services.server.engine.card.slots import QuickSlots  # noqa: PLC0415
 
     engine = Engine(house, 0)
     manager = engine.scheduler.kv_cache_manager
@@ -278,7 +278,7 @@ def test_caches_of_another_kind_are_left_alone(house: House) -> None:
     """A window that slides, layers of two kinds, nothing shared, the last tokens to be computed again, somebody's own manager."""
     from vllm.v1.core.kv_cache_manager import KVCacheManager  # noqa: PLC0415
 
-    from services.server.engine.slots import QuickSlots  # noqa: PLC0415
+    from services.server.engine.card.slots import QuickSlots  # noqa: PLC0415
 
     class Own(KVCacheManager):  # type: ignore[misc]  # vLLM's types are not followed
         pass

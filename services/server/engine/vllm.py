@@ -1,4 +1,7 @@
-"""vLLM in this process (its core runs in a process of its own). Only ``pushed.py`` and ``parsing.py`` import vLLM besides."""
+"""vLLM in this process (its core runs in a process of its own).
+
+Besides, only ``pushed.py``, ``parsing.py`` and ``card`` import vLLM.
+"""
 
 import asyncio
 import itertools
@@ -15,12 +18,12 @@ from prometheus_client import generate_latest
 from vllm import AsyncEngineArgs, SamplingParams
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
-from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from services.server.engine.graphs import graph_sizes
+from services.server.engine.card.graphs import graph_sizes
+from services.server.engine.card.parts import scheduler, whole_graphs, worker
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import (
@@ -88,7 +91,9 @@ class VllmEngine:
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
-            scheduler_cls=_scheduler(settings),
+            compilation_config=whole_graphs(settings),
+            scheduler_cls=scheduler(settings),
+            worker_cls=worker(),
             max_logprobs=limits.max_logprobs,
             # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
             structured_outputs_config={
@@ -205,13 +210,6 @@ class VllmEngine:
         """See ``Engine.close``."""
         await self._trials.close()
         await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
-
-
-def _scheduler(settings: EngineSettings) -> str | None:
-    """Where steps are graphs, and vLLM schedules them ahead as on every card; None for vLLM's own."""
-    if settings.enforce_eager or not current_platform.is_cuda():
-        return None
-    return "services.server.engine.scheduling.GatheringScheduler"
 
 
 async def _abandon(starting: "asyncio.Task[Any]") -> None:

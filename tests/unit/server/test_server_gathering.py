@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.server.engine.gathering import BUSY, SHARE, STEPS, Gathering
+from services.server.engine.card.gathering import BUSY, SHARE, STEPS, Gathering
 
 
 def test_prompt_of_a_busy_server_waits_a_few_steps_and_then_begins() -> None:

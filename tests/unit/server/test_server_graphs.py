@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.server.engine.graphs import graph_sizes
+from services.server.engine.card.graphs import graph_sizes
 
 
 @pytest.mark.parametrize("most", [1, 2, 7, 8, 100, 256, 300, 512, 1000, 2048])

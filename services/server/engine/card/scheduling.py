@@ -8,8 +8,8 @@ from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 
-from services.server.engine.gathering import Gathering
-from services.server.engine.slots import QuickSlots
+from services.server.engine.card.gathering import Gathering
+from services.server.engine.card.slots import QuickSlots
 
 
 class GatheringScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types are not followed
