@@ -126,26 +126,6 @@ def test_engine_of_a_card_with_graphs_gathers(
     assert config.get_scheduler_cls() is GatheringScheduler
 
 
-@pytest.mark.parametrize(
-    ("has_card", "eager", "attention", "whole"),
-    [(True, False, 3, True), (True, False, 2, False), (True, True, 3, False), (False, False, 3, False)],
-)
-def test_steps_are_whole_graphs_where_attention_can_be_recorded(
-    monkeypatch: pytest.MonkeyPatch, *, has_card: bool, eager: bool, attention: int, whole: bool
-) -> None:
-    """On a card with FlashAttention 3, unless graphs are switched off."""
-    settings = load("server", ServerSettings, [f"engine.enforce_eager={str(eager).lower()}"]).engine
-    from vllm.config import CompilationConfig, CUDAGraphMode  # noqa: PLC0415
-    from vllm.platforms import current_platform  # noqa: PLC0415
-
-    from services.server.engine.card import parts  # noqa: PLC0415
-
-    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: has_card)
-    monkeypatch.setattr(parts, "get_flash_attn_version", lambda: attention)
-    made = CompilationConfig(**parts.whole_graphs(settings))
-    assert (made.cudagraph_mode == CUDAGraphMode.FULL) is whole
-
-
 def test_worker_of_a_card_is_one_that_vllm_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the name that vLLM resolves in the engine's own process; elsewhere vLLM's own."""
     from vllm.platforms import current_platform  # noqa: PLC0415

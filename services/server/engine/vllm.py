@@ -23,7 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from services.server.engine.card.graphs import graph_sizes
-from services.server.engine.card.parts import scheduler, whole_graphs, worker
+from services.server.engine.card.parts import scheduler, worker
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import (
@@ -91,7 +91,6 @@ class VllmEngine:
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
-            compilation_config=whole_graphs(settings),
             scheduler_cls=scheduler(settings),
             worker_cls=worker(),
             max_logprobs=limits.max_logprobs,
