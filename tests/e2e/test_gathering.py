@@ -124,17 +124,3 @@ def test_engine_of_a_card_with_graphs_gathers(
         return
     config = SchedulerConfig.default_factory(scheduler_cls=named)
     assert config.get_scheduler_cls() is GatheringScheduler
-
-
-def test_worker_of_a_card_is_one_that_vllm_finds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the name that vLLM resolves in the engine's own process; elsewhere vLLM's own."""
-    from vllm.platforms import current_platform  # noqa: PLC0415
-    from vllm.utils.import_utils import resolve_obj_by_qualname  # noqa: PLC0415
-
-    from services.server.engine.card import parts  # noqa: PLC0415
-    from services.server.engine.card.worker import CardWorker  # noqa: PLC0415
-
-    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: False)
-    assert parts.worker() == "auto"
-    monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: True)
-    assert resolve_obj_by_qualname(parts.worker()) is CardWorker

@@ -10,8 +10,3 @@ def scheduler(settings: EngineSettings) -> str | None:
     if settings.enforce_eager or not current_platform.is_cuda():
         return None
     return "services.server.engine.card.scheduling.GatheringScheduler"
-
-
-def worker() -> str:
-    """See ``worker.py``; ``auto`` for vLLM's own."""
-    return "services.server.engine.card.worker.CardWorker" if current_platform.is_cuda() else "auto"
