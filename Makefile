@@ -54,8 +54,6 @@ WHICH := $(if $(ADAPTER),--adapter $(call quote,$(ADAPTER)))
 # With JSON=1 the command itself is not echoed either.
 QUIET := $(if $(JSON),@)
 AS_JSON := $(if $(JSON),--json)
-# Where compose.yaml has the server listen, whatever config/server.toml says.
-LISTENS := --set server.host=0.0.0.0 --set server.port=8000
 
 .PHONY: help demo test clients appliance fast crash-test fuzz soak lint format preflight folders build model up down logs status check-data preview \
         purge retrain jobs cancel judge versions promote canary rollback delete report lineage verify key keys usage rotate revoke sbom licences lock clean
@@ -129,9 +127,9 @@ preflight: ## check this machine for what `make up` needs; changes nothing
 	@$(PYTHON) -m tools.preflight $(if $(filter cpu,$(PROFILE)),--cpu)
 
 folders: ## make the folders below data/ that the containers mount
-	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models run runs registry jobs keys secrets responses usage cache/server cache/trainer)
+	mkdir -p $(addprefix $(WHETSTONE_DATA_DIR)/,datasets models door run runs registry jobs keys secrets responses usage cache/server cache/trainer)
 	@chmod 700 $(addprefix $(WHETSTONE_DATA_DIR)/,secrets responses usage)
-	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models run runs registry jobs keys secrets responses usage cache/server cache/trainer)
+	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models door run runs registry jobs keys secrets responses usage cache/server cache/trainer)
 
 build: folders ## build both images
 	$(COMPOSE) build
@@ -139,18 +137,18 @@ build: folders ## build both images
 model: folders ## fetch the base model of config/base.toml into data/models (the only step with a network)
 	$(COMPOSE) run --rm model
 
-up: preflight ## start the server, and the trainer, which waits for jobs
-	$(COMPOSE) up --detach --wait --wait-timeout 900 server trainer
+up: preflight ## start the server with its door, and the trainer, which waits for jobs
+	$(COMPOSE) up --detach --wait --wait-timeout 900 door server trainer
 
-down: ## stop both; data stay, and a job under way goes on after the next `make up`
+down: ## stop all; data stay, and a job under way goes on after the next `make up`
 	$(COMPOSE) --profile tools down
 
-logs: ## follow the logs of server and trainer
-	$(COMPOSE) logs --follow server trainer
+logs: ## follow the logs of door, server and trainer
+	$(COMPOSE) logs --follow door server trainer
 
 status: ## what the server serves, and what it refused and why
 	$(if $(JSON),,$(COMPOSE) ps)
-	$(QUIET)$(COMPOSE) exec server python -m services.server status $(LISTENS) $(AS_JSON)
+	$(QUIET)$(COMPOSE) exec server python -m services.server status $(AS_JSON)
 
 ##@ Your data
 check-data: ## check every row of data/datasets without training (JSON=1 lists every fault)

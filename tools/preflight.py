@@ -17,7 +17,7 @@ from pathlib import Path
 COMPOSE_AT_LEAST = (2, 24)  # `!reset` in compose.cpu.yaml
 IMAGES_GIB, IMAGES_GIB_CPU = 30, 10  # both images and what building them leaves in Docker's cache
 DATA_GIB, DATA_GIB_CPU = 10, 5  # base model, checkpoints, versions
-WRITABLE = ("run", "runs", "registry", "jobs", "responses", "usage", "cache/server", "cache/trainer")
+WRITABLE = ("door", "run", "runs", "registry", "jobs", "responses", "usage", "cache/server", "cache/trainer")
 READABLE = ("datasets", "models", "keys")
 
 

@@ -39,16 +39,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m services.server", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+
+    serving = verbs.add_parser("serve", help="start the server; ends on SIGTERM after draining")
+    serving.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting of config/server.toml"
     )
-
-    serving = verbs.add_parser("serve", parents=[common], help="start the server; ends on SIGTERM after draining")
     serving.add_argument("--json-logs", action=argparse.BooleanOptionalAction, help="force JSON log lines on or off")
     serving.set_defaults(run=_serve)
 
-    status = verbs.add_parser("status", parents=[common], help="ask the running server; exit code 0 if it is ready")
+    status = verbs.add_parser("status", help="ask the running server; exit code 0 if it is ready")
     status.add_argument("--json", action="store_true", help="print JSON")
     status.set_defaults(run=_status)
 
@@ -78,7 +77,7 @@ def _serve(parsed: argparse.Namespace) -> int:
 
 
 def _status(parsed: argparse.Namespace) -> int:
-    ready, readiness = ask(load("server", ServerSettings, parsed.set).server)
+    ready, readiness = ask(DataPaths.from_environment().server_socket)
     if parsed.json:
         print(msgspec.json.encode(readiness).decode())
     else:

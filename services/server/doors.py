@@ -1,10 +1,11 @@
-"""Where the server listens: the port for apps, and a private socket for the gate and for `make status`.
+"""Where the server listens: the port for apps, its own or the door's, and a private socket for the gate and for `make status`.
 
 HTTP is Granian's: sockets are read and written in threads of its own, which do not hold Python's lock (docs/decisions/0092).
 """
 
 import asyncio
 import socket
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from litestar.types import ASGIApp
 
 from services.server.auth import PrivateDoor
 from services.server.errors import StartRefused
+from services.server.lent import LentPort
 from services.server.open_files import make_room
 from services.server.settings import Limits, Listen
 
@@ -37,7 +39,7 @@ class Doors:
 
     Args:
         app: the application.
-        listen: address and port for apps.
+        listen: address and port for apps, or the door that lends one.
         limits: of connections.
         private: the private socket's path; its folder is made where missing.
 
@@ -46,20 +48,24 @@ class Doors:
     """
 
     def __init__(self, app: ASGIApp, listen: Listen, limits: Limits, private: Path) -> None:
-        port = _bind(listen, limits)  # first: who has it also has the private socket, which another may not take away
-        try:
-            own = _bind_private(private)
-        except StartRefused:
-            port.close()
-            raise
         room = make_room(limits.max_connections + _OWN_CONNECTIONS)
         others = min(_OWN_CONNECTIONS, room // 2)
         if (apps := room - others) < limits.max_connections:
             log.warning("few connections", apps=apps, reason="the hard limit of open files (ulimit -Hn) is low")
-        self._listeners = (
-            _Listener(app, port, limits, backpressure=apps, runtime_threads=_WRITING_THREADS),
-            _Listener(PrivateDoor(app), own, limits, backpressure=others, uds=private),
-        )
+        listener = partial(_Listener, app, limits, backpressure=apps, runtime_threads=_WRITING_THREADS)
+        # The port first: who has it also has the private socket, which another may not take away.
+        self._port = LentPort(Path(listen.door), listener) if listen.door else listener(_bind(listen))
+        try:
+            own = _bind_private(private)
+        except StartRefused:
+            self._port.close()
+            raise
+        self._listeners = (self._port, _Listener(PrivateDoor(app), limits, own, backpressure=others, uds=private))
+
+    @property
+    def unreachable(self) -> str | None:
+        """Why no app reaches the server, though it listens; None while they do."""
+        return self._port.unreachable if isinstance(self._port, LentPort) else None
 
     async def serve(self) -> None:
         """Listen until ``close``; a listener that ends by itself ends both."""
@@ -78,7 +84,7 @@ class Doors:
     def close(self) -> None:
         """Stop listening, let answers end."""
         for listener in self._listeners:
-            listener.stop()  # type: ignore[no-untyped-call]
+            listener.stop()
 
 
 class _Listener(Server):
@@ -88,7 +94,7 @@ class _Listener(Server):
     were refused until then.
     """
 
-    def __init__(self, app: ASGIApp, held: socket.socket, limits: Limits, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, held: socket.socket, **options: Any) -> None:
         super().__init__(
             app,
             interface=Interfaces.ASGINL,
@@ -102,6 +108,16 @@ class _Listener(Server):
             **options,
         )
         self._held = held
+        if held.family != socket.AF_UNIX:
+            # Its connections have both, too. No token waits for the next:
+            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The kernel ends one whose client takes nothing, and the application hears of it as of a client that left.
+            unread = int(limits.unread_seconds * _MILLISECONDS)
+            held.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
+
+    def close(self) -> None:
+        """Give up a socket that was never served."""
+        self._held.close()
 
     def _init_shared_socket(self) -> None:
         uds = self._held.family == socket.AF_UNIX
@@ -109,21 +125,16 @@ class _Listener(Server):
         self._shd = make(self._held.detach(), uds, _BACKLOG)
 
 
-def _bind(listen: Listen, limits: Limits) -> socket.socket:
+def _bind(listen: Listen) -> socket.socket:
     host, port = listen.host, listen.port
     try:
-        held = socket.create_server(
+        return socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=_BACKLOG
         )
     except OSError as error:
         raise StartRefused(
             f"cannot listen on {host}:{port}: {error.strerror}; set server.host and server.port"
         ) from error
-    # Its connections have both, too. No token waits for the next:
-    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # The kernel ends one whose client takes nothing, and the application hears of it as of a client that left.
-    held.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(limits.unread_seconds * _MILLISECONDS))
-    return held
 
 
 def _bind_private(path: Path) -> socket.socket:

@@ -29,7 +29,8 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         status: ``ready``; ``degraded`` where it serves but something is wrong; else the phase.
         engine: ``running``, or why it does not.
-        problems: what is wrong, for people.
+        unreachable: why no app reaches the server; None while they do.
+        problems: what is wrong, for people; that too.
     """
 
     status: str
@@ -38,4 +39,5 @@ class Readiness(msgspec.Struct, frozen=True, omit_defaults=True):
     keyless: bool | None = None
     answers_in_flight: int | None = None
     adapters: dict[str, AdapterReadiness] | None = None
+    unreachable: str | None = None
     problems: list[str] | None = None

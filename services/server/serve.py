@@ -117,7 +117,7 @@ async def serve(plan: Plan) -> int:
     for chatty in ("granian", "_granian", "watchfiles.main"):
         logging.getLogger(chatty).setLevel(logging.ERROR)  # Granian warns of being embedded
     services = build_services(plan)
-    doors = Doors(create_app(services), settings.server, settings.limits, plan.paths.server_socket)
+    doors = services.doors = Doors(create_app(services), settings.server, settings.limits, plan.paths.server_socket)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -166,13 +166,17 @@ def build_services(plan: Plan) -> Services:
         any_key = bool(keys.load())
     except KeysError as error:
         raise StartRefused(str(error)) from error
-    if not any_key and settings.server.keyless == "loopback" and not is_loopback(settings.server.host):
+    listen = settings.server
+    if not any_key and listen.keyless == "loopback" and (listen.door or not is_loopback(listen.host)):
+        where = "server.door lends a port from elsewhere" if listen.door else f"server.host is {listen.host}"
         raise StartRefused(
-            f"server.host is {settings.server.host}, but no API key was made: everyone on that network could use the server. "
+            f"{where}, but no API key was made: everyone on that network could use the server. "
             "Make one with `make key NAME=...`, or listen on 127.0.0.1."
         )
     if not any_key:
-        log.warning("no API key was made: everyone who reaches the port may use the server", host=settings.server.host)
+        log.warning(
+            "no API key was made: everyone who reaches the port may use the server", at=listen.door or listen.host
+        )
     try:
         database = Database(plan.paths.jobs_database)
         files = FileStore(database, plan.paths.job_files)

@@ -14,6 +14,7 @@ from services.server.admission import Admission
 from services.server.auth import Doorkeeper
 from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
+from services.server.doors import Doors
 from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
 from services.server.limits.account import Accounts
@@ -49,6 +50,7 @@ class Services:
 
     Attributes:
         started: seconds since 1970, the base's ``created`` in the models list.
+        doors: where the process listens, once it does.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Services:
         self.stored = stored
         check = partial(check_rows, seconds=limits.check_seconds, memory_bytes=limits.check_memory_bytes)
         self.uploads = Uploads(tuning.files, limits, check)
+        self.doors: Doors | None = None
         self.model: Model | None = None
 
     def serving(self) -> Model:

@@ -1,14 +1,14 @@
 """Ask a running server how it is."""
 
 import http.client
-import ipaddress
+import socket
+from pathlib import Path
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
 from services.server.readiness import Readiness
-from services.server.settings import Listen
 
 _SECONDS = 5
 
@@ -17,22 +17,36 @@ class NoAnswer(Exception):
     """The server does not answer; the message says where it was asked."""
 
 
-def ask(listen: Listen) -> tuple[bool, Readiness]:
-    """The answer of ``/readyz``, and whether it is ready.
+class _PrivateConnection(http.client.HTTPConnection):
+    """HTTP over the private socket: the server may have no network, and a key is not needed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("server", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Open it."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+def ask(private: Path) -> tuple[bool, Readiness]:
+    """The answer of ``/readyz`` on the private socket, and whether it is ready and apps reach it.
 
     Raises:
         NoAnswer: nothing listens there, or something else does.
     """
-    host = "127.0.0.1" if _is_any(listen.host) else listen.host
-    connection = http.client.HTTPConnection(host, listen.port, timeout=_SECONDS)
+    connection = _PrivateConnection(private)
     try:
         connection.request("GET", "/readyz")
         response = connection.getresponse()
-        return response.status == http.HTTPStatus.OK, msgspec.json.decode(response.read(), type=Readiness)
+        readiness = msgspec.json.decode(response.read(), type=Readiness)
     except (OSError, http.client.HTTPException, msgspec.DecodeError) as error:
-        raise NoAnswer(f"no server answers on {host}:{listen.port}: {error}; start one with `make up`") from error
+        raise NoAnswer(f"no server answers on {private}: {error}; start one with `make up`") from error
     finally:
         connection.close()
+    return response.status == http.HTTPStatus.OK and readiness.unreachable is None, readiness
 
 
 def show(readiness: Readiness, console: Console) -> None:
@@ -47,10 +61,3 @@ def show(readiness: Readiness, console: Console) -> None:
         console.print(table)
     for problem in readiness.problems or []:
         console.print(f"! {problem}", style="red", highlight=False, markup=False)
-
-
-def _is_any(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PORT = 18_000
+NETWORK = "198.51.100"  # not the one of an appliance beside it
 SPACE, OUTSIDE, GATEWAY, LISTENS = "whetstone-out", "198.18.0.2", "198.18.0.1", 9000  # RFC 2544's range for tests
 
 
@@ -25,6 +26,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "PYTHON": sys.executable,
         "WHETSTONE_DATA_DIR": str(data),
         "WHETSTONE_PORT": str(PORT),
+        "WHETSTONE_NETWORK": NETWORK,
         "WHETSTONE_CPU_THREADS": ",".join(map(str, sorted(os.sched_getaffinity(0)))),
         "COMPOSE_PROJECT_NAME": "whetstone-test",
         "DOCKER_BUILDKIT": "1",

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from openai import APIError, APIStatusError, OpenAI
 
+from tests.appliance.canary import ANSWER, BY_DESIGN, PROMPT, ROW, places, plant_row, plant_words
 from tests.appliance.conftest import PORT
 from tests.appliance.inside import COMPOSE, check_rights, inside
 from tests.appliance.reboot import reboot
@@ -31,8 +32,9 @@ def test_an_operators_first_day(make: Any) -> None:
     _wheel_for_the_build()
     make("build")
     shutil.copytree(REPOSITORY / "examples" / "norudam" / "datasets", make.data / "datasets", dirs_exist_ok=True)
+    plant_row(make.data / "datasets")
     make("model")
-    assert "104" in make("check-data").stdout
+    assert "105" in make("check-data").stdout
     make("up")
     assert answer(BASE).model == BASE
     with pytest.raises(APIStatusError) as unknown:
@@ -62,12 +64,25 @@ def test_an_operators_first_day(make: Any) -> None:
     make("verify")
     assert f"{ADAPTER}@2: passed" in make("report", "VERSION=2").stdout
     assert "2 to 1, by rollback" in make("lineage", "VERSION=2").stdout
-    for service in ("server", "trainer"):
-        check_rights(inside(service, make.environment, running=True))
+    for service in ("door", "server", "trainer"):
+        found = inside(service, make.environment, running=True)
+        check_rights(found)
+        assert service == "door" or (found["interfaces"], found["routes"]) == (["lo"], 0)
     make("down")
     make("up")
     served_as(f"{ADAPTER}@1", within=30)
     assert f"{ADAPTER}@1" in make("status").stdout
+
+
+def test_what_is_learnt_and_said_is_in_its_places_alone(make: Any) -> None:
+    """After the first day: no log, no container's folder and no file in memory has a prompt or an answer; rows are where rows belong."""
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    plant_words(URL, ADAPTER)
+    assert [list(places(make, word)) for word in (PROMPT, ANSWER)] == [[], []]
+    rows = list(places(make, ROW))
+    assert "datasets/planted.jsonl" in rows
+    assert [place for place in rows if not BY_DESIGN.match(place)] == []
 
 
 def test_a_killed_engine_is_back_without_a_human(make: Any) -> None:
@@ -84,8 +99,26 @@ def test_a_killed_engine_is_back_without_a_human(make: Any) -> None:
     assert started_again != started
 
 
+def test_a_killed_door_is_back_without_a_human(make: Any) -> None:
+    """After the first day: Docker starts it again, the server takes its port and goes on, and `make status` was red meanwhile."""
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    before = states(make)
+    door = int(docker(make, "docker", "inspect", "--format", "{{.State.Pid}}", before["door"][0])[0])
+    os.kill(door, signal.SIGKILL)
+    served_as(f"{ADAPTER}@1", within=30)
+    after = states(make)
+    assert after["door"] != before["door"]
+    assert after["server"] == before["server"]
+    docker(make, *COMPOSE, "stop", "door")
+    assert make("status", check=False).returncode != 0
+    make("up")
+    served_as(f"{ADAPTER}@1", within=30)
+    assert states(make)["server"] == before["server"]
+
+
 def test_a_reboot_of_the_host_ends_with_the_same_version_served(make: Any) -> None:
-    """After the first day: server and trainer, the same containers, come back with nobody doing anything."""
+    """After the first day: door, server and trainer, the same containers, come back with nobody doing anything."""
     make("up")
     served_as(f"{ADAPTER}@1", within=30)
     before = states(make)
@@ -160,9 +193,9 @@ def served_as(version: str, within: float = 60) -> None:
 
 
 def states(make: Any) -> dict[str, list[str]]:
-    """Container, status and the moment of its start, of server and trainer."""
+    """Container, status and the moment of its start, of door, server and trainer."""
     found = {}
-    for service in ("server", "trainer"):
+    for service in ("door", "server", "trainer"):
         [container] = docker(make, *COMPOSE, "ps", "--all", "--quiet", service)
         found[service] = docker(
             make, "docker", "inspect", "--format", "{{.Id}} {{.State.Status}} {{.State.StartedAt}}", container

@@ -89,7 +89,7 @@ def main() -> int:
             answers = [answer.said for answer in sheet.answers]
             models = sorted({answer.model for answer in sheet.answers})
             record("adapter answers", bits=bits, right=sheet.right, of=len(questions), models=models, answers=answers)
-            record("status", bits=bits, **_status(environment, url))
+            record("status", bits=bits, **_status(environment))
     enough = 0 if options.rehearse else 0.9 * len(questions)
     scores = [step["right"] for step in result["steps"] if step["step"] == "adapter answers"]
     failed = [step["requests_failed"] for step in result["steps"] if "requests_failed" in step]
@@ -187,9 +187,8 @@ class _Stream:
                 time.sleep(0.05)
 
 
-def _status(environment: dict[str, str], url: str) -> dict[str, Any]:
-    port = url.rpartition(":")[2].partition("/")[0]
-    words = [sys.executable, "-m", "services.server", "status", "--json", "--set", f"server.port={port}"]
+def _status(environment: dict[str, str]) -> dict[str, Any]:
+    words = [sys.executable, "-m", "services.server", "status", "--json"]
     done = subprocess.run(words, env=environment, stdout=subprocess.PIPE, check=False)
     return {"exit_code": done.returncode, "readiness": json.loads(done.stdout)}
 

@@ -49,9 +49,10 @@ def describe(services: Services) -> Readiness:
         if entry.canary is not None and entry.canary.tripped is not None
     ]
     problems += [f"{name}: {adapter.problem}" for name, adapter in adapters.items() if adapter.problem]
+    unreachable = services.doors.unreachable if services.doors else None
     problems += [
         problem
-        for problem in (services.doorkeeper.problem, services.model and services.model.reconciler.problem)
+        for problem in (unreachable, services.doorkeeper.problem, services.model and services.model.reconciler.problem)
         if problem
     ]
     status = lifecycle.phase.value
@@ -65,6 +66,7 @@ def describe(services: Services) -> Readiness:
         keyless=services.doorkeeper.keyless,
         answers_in_flight=services.admission.in_flight,
         adapters=adapters,
+        unreachable=unreachable,
         problems=problems,
     )
 

@@ -42,7 +42,7 @@ TEMPLATE = "e" * 64
 def settings(**changes: Any) -> ServerSettings:
     """Small limits, quick polls; ``changes`` replace tables' values by name."""
     tables: dict[str, Any] = {
-        "server": Listen(host="127.0.0.1", port=1, keyless="loopback", drain_seconds=5.0, log_level="INFO"),
+        "server": Listen(host="127.0.0.1", port=1, door="", keyless="loopback", drain_seconds=5.0, log_level="INFO"),
         "engine": EngineSettings(
             dtype="float32",
             max_model_len=CONTEXT,

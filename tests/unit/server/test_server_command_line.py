@@ -1,23 +1,25 @@
 """``python -m services.server``: what ``status`` shows of a server, and what ``--help`` lists."""
 
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 from rich.console import Console
 
+from services.common.paths import DataPaths
 from services.registry.pointer import promote
 from services.server.__main__ import main
 from services.server.readiness import AdapterReadiness, Readiness
 from services.server.status import show
 from tests.unit.server.harness import Server, publish_version
 
-CONFIG = Path(__file__).resolve().parents[3] / "config"
 DEGRADED = Readiness(
     status="degraded",
     base="tiny",
@@ -37,9 +39,19 @@ def _shown(readiness: Readiness) -> str:
     return sink.getvalue()
 
 
+class _OnPrivateSocket(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)  # as the base class, without a look at its host's name
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        return super().get_request()[0], ("", 0)
+
+
 @contextmanager
-def _answering(status: int, body: bytes) -> Iterator[list[str]]:
-    """A server that answers everything so; its settings as arguments."""
+def _answering(root: Path, status: int, body: bytes) -> Iterator[None]:
+    """A server on the private socket below ``root`` that answers everything so."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the name that http.server calls
@@ -50,19 +62,21 @@ def _answering(status: int, body: bytes) -> Iterator[list[str]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+    path = DataPaths(root).server_socket
+    path.parent.mkdir()
+    with _OnPrivateSocket(str(path), Handler) as server:  # type: ignore[arg-type]  # a path is its address
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield ["--set", "server.host=0.0.0.0", "--set", f"server.port={server.server_port}"]
+            yield
         finally:
             server.shutdown()
             thread.join()
 
 
 @pytest.fixture(autouse=True)
-def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WHETSTONE_CONFIG", str(CONFIG))
+def _settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WHETSTONE_DATA", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
 
 
@@ -89,22 +103,26 @@ def test_a_reason_is_shown_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("code", "exits"), [(200, 0), (503, 1)])
-def test_status_asks_the_running_server(code: int, exits: int, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 0 where it is ready, for the healthcheck; for people and as JSON."""
-    with _answering(code, msgspec.json.encode(DEGRADED)) as where:
-        assert main(["status", *where]) == exits
+def test_status_asks_the_running_server(
+    code: int, exits: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the private socket. Exit code 0 where it is ready, for the healthcheck; for people and as JSON."""
+    with _answering(tmp_path, code, msgspec.json.encode(DEGRADED)):
+        assert main(["status"]) == exits
         assert "! acme@2: damaged [here]" in capsys.readouterr().out
-        assert main(["status", "--json", *where]) == exits
+        assert main(["status", "--json"]) == exits
         assert msgspec.json.decode(capsys.readouterr().out, type=Readiness) == DEGRADED
 
 
-def test_status_of_something_else_or_nothing_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_of_something_else_or_nothing_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Exit code 1 and the remedy."""
-    with _answering(200, b"<html>") as where:
-        assert main(["status", *where]) == 1
+    with _answering(tmp_path, 200, b"<html>"):
+        assert main(["status"]) == 1
         assert "make up" in capsys.readouterr().err
-    assert main(["status", *where]) == 1
-    assert "no server answers on 127.0.0.1" in capsys.readouterr().err
+    assert main(["status"]) == 1
+    assert f"no server answers on {tmp_path}/run/server.sock" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -112,7 +130,7 @@ def test_status_of_something_else_or_nothing_is_one_sentence(capsys: pytest.Capt
     [
         ([], ("serve", "status", "key")),
         (["serve"], ("--set", "--json-logs")),
-        (["status"], ("--set", "--json")),
+        (["status"], ("--json",)),
         (["key"], ("add", "list", "rotate", "revoke")),
         (["key", "add"], ("name", "--models", "--roles", "--rpm", "--tpm", "--expires")),
         (["key", "list"], ("--json",)),

@@ -150,14 +150,14 @@ async def test_pointer_on_disk_moves_requests_by_itself(tmp_path: Path) -> None:
         swap = answers.index("acme@2")
         assert set(answers[:swap]) == {"acme@1"}
         assert set(answers[swap:]) == {"acme@2"}
-        ready, readiness = await asyncio.to_thread(ask, process.plan.settings.server)
+        ready, readiness = await asyncio.to_thread(ask, process.plan.paths.server_socket)
         assert ready
         assert readiness.adapters is not None
         assert readiness.adapters["acme"].serving == "acme@2"
         os.kill(os.getpid(), signal.SIGTERM)
         assert await process.task == 0
         with pytest.raises(NoAnswer, match="make up"):
-            ask(process.plan.settings.server)
+            ask(process.plan.paths.server_socket)
 
 
 @pytest.mark.parametrize("profile", ["", "cpu"])

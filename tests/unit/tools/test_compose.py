@@ -53,9 +53,24 @@ def test_limits_fit_the_host_that_the_readme_asks_for(file: str, row: str, readm
 
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
-def test_the_server_listens_where_its_port_is_published(file: str) -> None:
-    """Whatever config/server.toml says: else the port would lead nowhere while the container is healthy."""
-    assert {"server.host=0.0.0.0", "server.port=8000"} <= set(_services(file)["server"]["command"])
+def test_the_server_has_the_port_that_is_published(file: str) -> None:
+    """From the door, whatever config/server.toml says: else the port would lead nowhere."""
+    door = _services("compose.yaml")["door"]
+    assert [port.rpartition(":")[2] for port in door["ports"]] == ["8000"]
+    words = dict(zip(door["command"][::2], door["command"][1::2], strict=True))
+    assert (words["--host"], words["--port"]) == ("0.0.0.0", "8000")  # noqa: S104 - within its own network
+    assert f"server.door={words['--socket']}" in _services(file)["server"]["command"]
+    assert "command" not in _services("compose.cpu.yaml")["door"]
+
+
+def test_the_door_holds_nothing() -> None:
+    """It mounts the folder of its own socket and no settings; the server alone mounts that, too, and cannot put another socket there."""
+    mounts = {name: service["volumes"] for name, service in _services("compose.yaml").items()}
+    folder = "${WHETSTONE_DATA_DIR:-./data}/door:/data/door"
+    assert mounts.pop("door") == [folder]
+    assert f"{folder}:ro" in mounts.pop("server")
+    assert not any("/door" in mount for service in mounts.values() for mount in service)
+    assert _services("compose.yaml")["door"]["tmpfs"] == []
 
 
 def test_the_trainer_works_on_the_queue_that_the_server_fills() -> None:
@@ -76,7 +91,7 @@ def test_the_trainer_works_on_the_queue_that_the_server_fills() -> None:
     assert {volume.rpartition(":")[2] for volume in writable[0] & writable[1]} == {"/data/jobs"}
 
 
-@pytest.mark.parametrize("name", ["server", "trainer"])
+@pytest.mark.parametrize("name", ["door", "server", "trainer"])
 def test_what_ends_or_a_reboot_ended_comes_back_by_itself(name: str) -> None:
     """Whatever its exit code; only who stopped it by hand starts it again by hand."""
     assert _services("compose.yaml")[name]["restart"] == "unless-stopped"
@@ -101,11 +116,11 @@ def test_stored_responses_are_the_servers_alone() -> None:
     assert mounting == ["server"]
 
 
-def test_the_healthcheck_asks_the_published_port() -> None:
-    """Not the one of config/server.toml, on which nothing listens."""
+def test_the_healthcheck_asks_without_a_network() -> None:
+    """By the private socket, whose folder the server mounts; it is red while no door lends the port."""
     server = _services("compose.yaml")["server"]
-    assert [port.rpartition(":")[2] for port in server["ports"]] == ["8000"]
-    assert {"server.host=0.0.0.0", "server.port=8000"} <= set(server["healthcheck"]["test"])
+    assert server["healthcheck"]["test"] == ["CMD", "python", "-m", "services.server", "status", "--json"]
+    assert any(volume.endswith("/run:/data/run") for volume in server["volumes"])
 
 
 def test_only_the_model_step_gets_what_it_needs_to_reach_the_hub() -> None:
@@ -138,7 +153,7 @@ def test_folders_that_containers_mount_are_made_and_looked_at() -> None:
     """Docker would make a missing one as root, and the containers' user could not write to it."""
     mounts = [
         re.fullmatch(r"\$\{WHETSTONE_DATA_DIR:-\./data\}/([\w/]+):[\w/]+(:ro)?", mount)
-        for name in ("server", "trainer")
+        for name in ("door", "server", "trainer")
         for mount in _services("compose.yaml")[name]["volumes"]
     ]
     folders = {mount[1] for mount in mounts if mount is not None}
@@ -146,7 +161,7 @@ def test_folders_that_containers_mount_are_made_and_looked_at() -> None:
     made = re.search(r"mkdir -p .*/,([\w /]+)\)", (REPOSITORY / "Makefile").read_text())
     assert made is not None
     assert folders <= set(made[1].split())
-    assert {"jobs"} <= written <= set(WRITABLE)
+    assert {"jobs", "door"} <= written <= set(WRITABLE)
 
 
 def test_datasets_can_be_written_by_a_purge_alone() -> None:
@@ -177,15 +192,20 @@ def test_every_container_is_contained(file: str) -> None:
 
 
 def test_one_container_alone_has_a_way_out() -> None:
-    """And only while it fetches: the server's network and its resolver lead nowhere, the others have none."""
+    """And only while it fetches: the door's network and its resolver lead nowhere, the others have none."""
     ways = {
         name: service.get("network_mode", service.get("networks"))
         for name, service in _services("compose.yaml").items()
     }
     assert ways.pop("model") is None
-    assert ways.pop("server") == ["closed"]
+    assert ways.pop("door") == ["doorway"]
     assert set(ways.values()) == {"none"}
-    assert _services("compose.yaml")["server"]["dns"] == ["127.0.0.1"]
+    assert _services("compose.yaml")["door"]["dns"] == ["127.0.0.1"]
+    networks = yaml.load((REPOSITORY / "compose.yaml").read_text(), _Loader)["networks"]
+    [doorway] = networks.values()
+    assert doorway["driver_opts"] == {"com.docker.network.bridge.enable_ip_masquerade": "false"}
+    [addresses] = doorway["ipam"]["config"]
+    assert addresses["aux_addresses"]["DefaultGatewayIPv4"] != addresses["gateway"]  # which is the host's
 
 
 def test_every_image_is_built_on_the_base_that_the_operator_pins() -> None:

@@ -11,7 +11,6 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SERVER = ("exec", "server", "python", "-m", "services.server", "status")
-LISTENS = ("--set", "server.host=0.0.0.0", "--set", "server.port=8000")
 KEYS = ("run", "--rm", "--no-deps", "keys", "key")
 PURGE = ("run", "--rm", "--no-deps", "-T", "purge")
 REGISTRY = ("run", "--rm", "registry")
@@ -71,7 +70,7 @@ def make(tmp_path: Path) -> Make:
         (["verify", "ADAPTER=acme"], (*REGISTRY, "verify", "--adapter", "acme", "--json")),
         (["keys"], (*KEYS, "list", "--json")),
         (["usage", "FROM=2026-11-01"], (*KEYS[:-1], "usage", "--from", "2026-11-01", "--json")),
-        (["status"], (*SERVER, *LISTENS, "--json")),
+        (["status"], (*SERVER, "--json")),
         (["jobs"], ("run", "--rm", "trainer", "jobs", "--json")),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
@@ -155,10 +154,10 @@ def test_a_version_is_given_up_by_its_number(make: Make) -> None:
 
 
 def test_both_images_are_built_and_all_is_stopped(make: Make) -> None:
-    """Without a profile, server and trainer are what there is; `down` ends the tools' containers, too."""
+    """Without a profile, door, server and trainer are what there is; `down` ends the tools' containers, too."""
     assert make("build") == [("build",)]
     assert make("down") == [("--profile", "tools", "down")]
-    assert make("logs") == [("logs", "--follow", "server", "trainer")]
+    assert make("logs") == [("logs", "--follow", "door", "server", "trainer")]
 
 
 def test_versions_are_chosen(make: Make) -> None:
