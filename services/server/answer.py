@@ -16,7 +16,7 @@ from litestar.types import Receive, Scope, Send
 from services.common.traces import trace_of
 from services.server.begun import begun
 from services.server.chat.usage import Usage
-from services.server.engine.protocol import Delta, EngineDead, EngineError, RequestRefused
+from services.server.engine.protocol import Delta, EngineBusy, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
 from services.server.lifecycle import RETRY_SECONDS
@@ -276,6 +276,8 @@ def translate(cause: BaseException) -> ServerError:
             code="engine_dead",
             retry_after=RETRY_SECONDS,
         )
+    if isinstance(cause, EngineBusy):
+        return Unavailable(str(cause), retry_after=1)
     if isinstance(cause, EngineError):
         return ServerError(str(cause), code="engine_error")
     return unexpected()

@@ -20,6 +20,10 @@ class EngineStuck(EngineDead):
     """The engine's process runs, and answers nothing any more."""
 
 
+class EngineBusy(EngineError):
+    """The engine cannot say yet whether it takes the request; the message is for the client, who may send it again."""
+
+
 class RequestRefused(EngineError):
     """The engine found the request's parameters wrong; the message is for the client.
 

@@ -6,11 +6,13 @@ import json
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
-from services.server.engine.protocol import EngineError
+from services.server.engine.protocol import EngineBusy, EngineError
 
 _REMEMBERED = 1024
+_NOT_YET = "The server is too busy to say yet whether the request's schema can be followed; send it again in a second."
 
 
 class Trials:
@@ -18,11 +20,13 @@ class Trials:
 
     Args:
         folder: the base model's.
-        seconds: of CPU time that one grammar may take.
+        cpu_seconds: of CPU time that one grammar may take.
+        seconds: that a request waits for what is said of its grammar.
     """
 
-    def __init__(self, folder: Path, *, seconds: int) -> None:
-        self._command = (sys.executable, "-m", "services.server.engine.grammar_trial", str(folder), str(seconds))
+    def __init__(self, folder: Path, *, cpu_seconds: int, seconds: float) -> None:
+        self._command = (sys.executable, "-m", "services.server.engine.grammar_trial", str(folder), str(cpu_seconds))
+        self._seconds = seconds
         self._said: OrderedDict[bytes, asyncio.Future[bool]] = OrderedDict()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._input: asyncio.StreamWriter | None = None
@@ -49,20 +53,22 @@ class Trials:
             spec: in JSON.
 
         Raises:
+            EngineBusy: it is not known in time; the trial goes on, and what it says is kept for whoever asks again.
             EngineError: the process ended meanwhile.
         """
         key = hashlib.sha256(f"{kind} {spec}".encode()).digest()
         said = self._said.get(key)
         if said is None:
             said = self._said[key] = asyncio.ensure_future(self._ask(kind, spec))
+            said.add_done_callback(partial(self._forget_failure, key))
             if len(self._said) > _REMEMBERED:
                 self._said.popitem(last=False)
         self._said.move_to_end(key)
         try:
-            return await asyncio.shield(said)  # who leaves does not take it from who asked the same
-        except EngineError:
-            self._said.pop(key, None)
-            raise
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.shield(said)  # who leaves does not take it from who asked the same
+        except TimeoutError:
+            raise EngineBusy(_NOT_YET) from None
 
     async def close(self) -> None:
         """End the process."""
@@ -71,6 +77,11 @@ class Trials:
                 self._input.close()
         if self._reading is not None:
             await self._reading
+
+    def _forget_failure(self, key: bytes, said: "asyncio.Future[bool]") -> None:
+        """What went wrong says nothing of the schema, and perhaps nobody waits for it any more."""
+        if said.cancelled() or said.exception() is not None:
+            self._said.pop(key, None)
 
     async def _ask(self, kind: str, spec: str) -> bool:
         process = await self.start()

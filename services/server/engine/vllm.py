@@ -102,7 +102,7 @@ class VllmEngine:
             enable_log_requests=False,
         )
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
-        trials = Trials(model, seconds=limits.max_schema_cpu_seconds)
+        trials = Trials(model, cpu_seconds=limits.max_schema_cpu_seconds, seconds=limits.schema_seconds)
         await trials.start()  # where the engine does not, this process ends, and it too
         starting = asyncio.create_task(asyncio.to_thread(PushingLLM.begin_with, arguments))
         try:

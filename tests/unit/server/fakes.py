@@ -12,6 +12,7 @@ from jinja2 import TemplateError
 from services.server.engine.protocol import (
     Delta,
     EngineAdapter,
+    EngineBusy,
     EngineDead,
     EngineError,
     Position,
@@ -79,6 +80,7 @@ class FakeEngine:
         inert: names of adapters that change nothing.
         failing: names of adapters on which every request fails.
         refuse: what every request is refused with; ``refuse_param`` is the field it is about.
+        busy: whether it says of every request that it cannot tell yet.
         endless: names of adapters whose answers run into their limit.
         script: deltas to yield in place of words, each a batch of its own.
         prompts: every prompt generated from.
@@ -99,6 +101,7 @@ class FakeEngine:
         self.script: list[Delta] | None = None
         self.dead: str | None = None
         self.refuse: str | None = None
+        self.busy = False
         self.refuse_param: str | None = None
         self.broken: dict[str, str] = {}
         self.inert: set[str] = set()
@@ -123,6 +126,8 @@ class FakeEngine:
         adapter: EngineAdapter | None,
         take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
+        if self.busy:
+            raise EngineBusy("send it again")
         if self.refuse is not None:
             raise RequestRefused(self.refuse, param=self.refuse_param)
         assert adapter is None or self.loaded[adapter.engine_id] == adapter, (

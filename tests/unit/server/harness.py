@@ -87,6 +87,7 @@ def settings(**changes: Any) -> ServerSettings:
             max_schema_depth=6,
             max_schema_repeats=20,
             max_schema_cpu_seconds=1,
+            schema_seconds=0.9,
             max_file_bytes=20_000,
             max_uploads=1,
             upload_seconds=20.0,

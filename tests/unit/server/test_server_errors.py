@@ -50,6 +50,10 @@ def _fail(server: Server) -> None:
     server.engine.dead = "killed"
 
 
+def _wonder(server: Server) -> None:
+    server.engine.busy = True
+
+
 def _drain(server: Server) -> None:
     server.services.lifecycle.phase = Phase.DRAINING
 
@@ -96,6 +100,8 @@ TEXT: Any = {"options": {"headers": {"content-type": "text/plain"}}, "content": 
         (_fill, _chat(), openai.RateLimitError, (429, "requests", "rate_limit_exceeded", None)),
         (_break, _chat(), openai.InternalServerError, (500, "server_error", "internal_error", None)),
         (_fail, _chat(), openai.InternalServerError, (503, "server_error", "engine_dead", None)),
+        (_wonder, _chat(), openai.InternalServerError, (503, "server_error", "service_unavailable", None)),
+        (_wonder, _chat(stream=True), openai.InternalServerError, (503, "server_error", "service_unavailable", None)),
         (_drain, _chat(), openai.InternalServerError, (503, "server_error", "service_unavailable", None)),
     ],
 )

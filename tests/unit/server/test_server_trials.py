@@ -1,17 +1,20 @@
 """Grammars tried out: real compiler, real processes, a small vocabulary."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.server.engine.protocol import EngineError
+from services.server.engine.protocol import EngineBusy, EngineError
 from services.server.engine.trials import Trials
 from tests.support.processes import lives, until
 from tests.support.tokenizers import save_base
@@ -37,11 +40,23 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def trials(base: Path) -> AsyncIterator[Trials]:
-    """A process that is ready."""
-    trials = Trials(base, seconds=1)
+    """A process that is ready, and all the time there is to wait for it."""
+    trials = Trials(base, cpu_seconds=1, seconds=60)
     assert await trials.fits("json", "{}")
     yield trials
     await trials.close()
+
+
+@contextlib.contextmanager
+def busy() -> Iterator[None]:
+    """A machine without a free core."""
+    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait()
 
 
 async def test_what_explodes_is_told_from_what_does_not(trials: Trials) -> None:
@@ -74,6 +89,32 @@ async def test_no_schema_waits_for_one_that_explodes(trials: Trials) -> None:
     assert not await stays
 
 
+async def test_nobody_waits_longer_than_a_second_on_a_busy_machine(base: Path) -> None:
+    """Who is told that it is not known yet learns it by asking again: that it explodes, or that it does not."""
+    trials = Trials(base, cpu_seconds=1, seconds=0.5)
+    assert await _in_the_end(trials, {})
+    with busy():
+        assert not await _in_the_end(trials, EXPLODING[0], at_once=False)
+        assert await _in_the_end(trials, SOUND[0])
+    await trials.close()
+
+
+async def _in_the_end(trials: Trials, schema: dict[str, Any], *, at_once: bool = True) -> bool:
+    """What is said of a schema to who asks for it again and again; each time within a second."""
+    while True:
+        began = time.monotonic()
+        try:
+            fits = await trials.fits("json", json.dumps(schema))
+        except EngineBusy:
+            at_once = True
+        else:
+            assert at_once, "the machine was not busy"
+            return fits
+        finally:
+            assert time.monotonic() - began < 1
+        await asyncio.sleep(0.1)
+
+
 async def test_process_that_ended_is_started_again(trials: Trials) -> None:
     """What waits is told; the next one is answered."""
     waiting = asyncio.create_task(trials.fits("json", json.dumps(EXPLODING[0])))
@@ -88,7 +129,7 @@ async def test_process_that_ended_is_started_again(trials: Trials) -> None:
 
 async def test_closing_leaves_no_process(base: Path) -> None:
     """Nor a fork at work."""
-    trials = Trials(base, seconds=60)
+    trials = Trials(base, cpu_seconds=60, seconds=60)
     assert await trials.fits("json", "{}")
     waiting = asyncio.create_task(
         trials.fits("json", json.dumps({"type": "string", "pattern": "^" + ".?" * 3000 + "$"}))
