@@ -40,12 +40,13 @@ def versions(data: Path, base: BaseModel) -> dict[int, Manifest]:
 
 @pytest.fixture(scope="session")
 def server(data: Path, versions: dict[int, Manifest]) -> Iterator[ServerProcess]:
-    """A server that is ready, with version 1 in service and version 2 loaded as a candidate.
+    """A server that is ready, with version 1 in service and version 2 loaded as a candidate, which judges a canary by few answers.
 
-    One for all files, which run in this order: test_server_answers, test_server_swaps, test_server_termination ends it.
+    One for all files, which run in the order of their names: test_server_takes_keys lets nobody in without a key any more, and
+    test_server_termination ends it.
     """
     del versions
-    server = ServerProcess(data)
+    server = ServerProcess(data, "canary.min_answers=8")
     try:
         server.wait_ready()
         yield server

@@ -1,4 +1,4 @@
-"""Keys on the real engine, as OpenAI's stock SDK sees them: rotation, roles, limits. It has a server of its own."""
+"""Keys on the real engine, as OpenAI's stock SDK sees them: rotation, roles, limits. Who has none is let in until there is one."""
 
 import subprocess
 import sys
@@ -25,24 +25,13 @@ MINUTE = 60
 
 
 @pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory, base_model_dir: Path) -> KeyFile:
-    """The keys of a data root of its own; there is one, so that nobody else gets in."""
-    root = tmp_path_factory.mktemp("keys")
-    (root / "models").symlink_to(base_model_dir.parent)
-    keys = KeyFile(DataPaths(root).keys / "keys.json")
-    keys.add("first", [ALL_MODELS], None)
-    return keys
-
-
-@pytest.fixture(scope="module")
-def server(keys: KeyFile) -> Iterator[ServerProcess]:
-    """A server that was started with one key."""
-    server = ServerProcess(keys.file.parent.parent)
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.end()
+def keys(data: Path, server: ServerProcess) -> Iterator[KeyFile]:
+    """The keys of the server's data root; from the first one on, which is that of ``server.client``, nobody gets in without."""
+    keys = KeyFile(DataPaths(data).keys / "keys.json")
+    assert server.client.models.list().data, "nobody needed one before"
+    server.client.api_key = keys.add("first", [ALL_MODELS], None)
+    yield keys
+    keys.file.unlink()
 
 
 def client_of(server: ServerProcess, secret: str, *, max_retries: int = 0) -> OpenAI:
