@@ -1,6 +1,7 @@
 """Fine-tuning through the official client, on the real server, trained by the real worker: from a file to answers."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -13,9 +14,10 @@ from typing import Any
 import openai
 import pytest
 
+from services.registry.layout import Registry
 from tests.conftest import REPOSITORY, project_environment
 from tests.e2e.asking import BASE
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import ServerProcess, below
 
 pytestmark = pytest.mark.e2e
 EXAMPLE = REPOSITORY / "examples" / "norudam" / "datasets"
@@ -28,38 +30,25 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root of its own with the real base model, and the trainer's settings."""
-    root = tmp_path_factory.mktemp("jobs")
-    (root / "models").symlink_to(base_model_dir.parent)
-    shutil.copytree(REPOSITORY / "config", root / "config")
+def config(data: Path) -> Path:
+    """The trainer's settings."""
+    config = shutil.copytree(REPOSITORY / "config", data / "config")
     for name, changes in SETTINGS.items():
-        file = root / "config" / name
+        file = config / name
         text = file.read_text()
         for old, new in changes.items():
             assert old in text
             text = text.replace(old, new)
         file.write_text(text)
-    return root
-
-
-@pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[ServerProcess]:
-    """A running server with an empty registry."""
-    server = ServerProcess(data)
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.end()
+    return config
 
 
 class Worker:
     """``python -m services.trainer work``."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, config: Path) -> None:
         self.log = data / "worker.log"
-        environment = project_environment(data, WHETSTONE_CONFIG=str(data / "config"))
+        environment = project_environment(data, WHETSTONE_CONFIG=str(config))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services.trainer", "work"],
@@ -77,6 +66,12 @@ class Worker:
             assert time.monotonic() < end, f"waited {seconds} s in vain: {self.log.read_text()[-3000:]}"
             time.sleep(0.2)
 
+    def kill(self) -> None:
+        """End it and every process below it in the same moment, as a container or the machine ends."""
+        for pid in (self.process.pid, *below(self.process.pid)):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
     def end(self) -> int:
         """SIGTERM; the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -84,16 +79,18 @@ class Worker:
 
 
 @pytest.fixture
-def worker(data: Path) -> Iterator[list[Worker]]:
+def worker(data: Path, config: Path) -> Iterator[list[Worker]]:
     """Workers that a test starts; the last is ended."""
-    started = [Worker(data)]
+    started = [Worker(data, config)]
     yield started
     if started[-1].process.poll() is None:
         started[-1].end()
 
 
-def test_an_app_fine_tunes_asks_and_deletes_its_model(data: Path, server: ServerProcess, worker: list[Worker]) -> None:
-    """Interrupted once on the way; the model's name answers the moment the job has succeeded."""
+def test_an_app_fine_tunes_asks_and_deletes_its_model(
+    data: Path, config: Path, server: ServerProcess, worker: list[Worker]
+) -> None:
+    """Interrupted in its training and killed in its judging, on the way; the model's name answers the moment the job has succeeded."""
     client = openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, _strict_response_validation=True)
     training, validation = (upload(client, data, name, rows) for name, rows in split_rows().items())
     job = client.fine_tuning.jobs.create(
@@ -114,12 +111,16 @@ def test_an_app_fine_tunes_asks_and_deletes_its_model(data: Path, server: Server
     worker[-1].wait(lambda: any(message.startswith("Step 3/") for message in messages()), 90)
     assert worker[-1].end() == 0
     assert client.fine_tuning.jobs.retrieve(job.id).status == "queued"
-    worker.append(Worker(data))
+    worker.append(Worker(data, config))
+    worker[-1].wait(lambda: any("is published" in message for message in messages()), 240)
+    worker[-1].kill()
+    worker.append(Worker(data, config))
     worker[-1].wait(lambda: client.fine_tuning.jobs.retrieve(job.id).finished_at is not None, 240)
 
     done = client.fine_tuning.jobs.retrieve(job.id)
     assert (done.status, done.error) == ("succeeded", None), messages()
     assert done.fine_tuned_model == "norudam-app@1"
+    assert Registry(data / "registry").versions("norudam-app") == [1], "published once, and judged after the kill"
     base, pinned, alias = (ask(client, name) for name in (BASE, "norudam-app@1", "norudam-app"))
     assert (pinned, alias[0]) == (alias, "norudam-app@1")
     assert pinned[1] != base[1]
