@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -20,6 +21,7 @@ from services.trainer.probe import probe_change
 from services.trainer.training.job import ScoreJob
 from services.trainer.training.meeting import Meeting
 from tests.conftest import REPOSITORY, project_environment
+from tests.support.nowhere import Nowhere
 
 pytestmark = pytest.mark.e2e
 WORDS = [
@@ -45,8 +47,8 @@ def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return root
 
 
-def start(data: Path) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "services.trainer", "retrain", *WORDS]
+def start(data: Path, inside: Sequence[str] = ()) -> "subprocess.Popen[str]":
+    command = [*inside, sys.executable, "-m", "services.trainer", "retrain", *WORDS]
     environment = project_environment(data)
     return subprocess.Popen(
         command, cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -68,7 +70,15 @@ def wait_for(data: Path, process: "subprocess.Popen[str]", what: dict[str, Any])
         time.sleep(0.05)
 
 
-def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path) -> None:
+@pytest.fixture
+def nowhere() -> Iterator[Nowhere]:
+    """A network in which whoever calls out waits in vain."""
+    with Nowhere() as nowhere:
+        yield nowhere
+
+
+def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path, nowhere: Nowhere) -> None:
+    """The second time where nothing that is sent out arrives: nothing is."""
     first = start(data)
     wait_for(data, first, {"type": "loading", "what": "first step"})  # the worker listens, and four steps are to come
     first.send_signal(signal.SIGTERM)
@@ -79,7 +89,7 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path)
     saved = [event["step"] for event in events(data) if event["type"] == "checkpoint"]
     assert saved, "a checkpoint of the step that was under way"
 
-    again = start(data)
+    again = start(data, nowhere.prefix)
     wait_for(data, again, {"type": "step", "step": 4})
     busy = start(data)  # the holdout, the files and the probe are yet to come: ten seconds and more, and this takes one
     _, said = busy.communicate(timeout=120)
@@ -98,6 +108,7 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path)
     for counted in ("tokens", "seconds"):
         assert [step[counted] for step in steps] == sorted(step[counted] for step in steps)
 
+    assert nowhere.sent() == []
     assert outcome["passed"] is None
     assert "no server answers" in outcome["reasons"][0]
     assert read_pointer(registry, "norudam") is None, "nobody judged it, so nobody gets it"
