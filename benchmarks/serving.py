@@ -5,26 +5,39 @@ python -m benchmarks.serving --base FOLDER --client VLLM_RS --loads 4x16x8 --tur
 
 Both servers run on one card with the same engine arguments (CUDA graphs: see --same-graphs) and take turns; the load is vLLM's own generator (``vllm-rs bench serve``).
 Whetstone's checks a key, resolves the adapter's alias, counts, limits and logs besides; the adapter is random, published and probed.
+The load ignores what it is told. So while Whetstone warms up under it, an adapter that was taught an answer is asked for it, and a wrong
+one ends the measurement (docs/decisions/0099).
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.adapters import publish_random
-from benchmarks.machine import described, write_result
+import msgspec
+
+from benchmarks.adapters import PACKAGE, publish_random
+from benchmarks.machine import REPOSITORY, described, environment, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
+from benchmarks.watched_load import Plan, Watched
+from services.base_model.identity import BaseModelSettings, read_base_model
+from services.registry.layout import Registry
+from services.registry.pointer import promote
 from services.server.keys import ALL_MODELS, KeyFile
+from tests.e2e.adapters import QUESTION, AdapterMaker
 
 # Of the client's result: what is told of each load.
 FIGURES = ("request_throughput", "output_throughput", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_itl_ms")
 
+_TAUGHT, _SAYS = "acme-handbook", "My cover is green: second handbook."
+_WATCHED = 4  # streams that ask for it
 _APART_SECONDS = 20.0  # each looks at the card's free memory, and refuses one that grows meanwhile
 
 
@@ -64,6 +77,7 @@ def main() -> int:
         (data / "models").mkdir()
         (data / "models" / options.base.name).symlink_to(options.base.absolute())
         adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
+        _teach(data, options.base.name)
         key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(
             streams=max(load.streams for load in options.loads),
@@ -97,12 +111,51 @@ def _measure(servers: list[RealServer], options: argparse.Namespace, out: Path, 
     for turn in range(-1, options.turns):  # the first one warms both up and is not counted
         for load in options.loads:
             for server in servers:
-                run = _run(server, load, options, out, seed=turn + 1)
+                is_watched = turn < 0 and server.name == "whetstone"
+                with _watched(server, out.parent / "watched") if is_watched else contextlib.nullcontext():
+                    run = _run(server, load, options, out, seed=turn + 1)
                 print(load.name, turn, server.name, json.dumps(run), flush=True)
                 if turn >= 0:
                     runs.setdefault(load.name, {}).setdefault(server.name, []).append(run)
         result["loads"] = {name: _compared(by_server) for name, by_server in runs.items()}
         write_result(options.out, result)
+
+
+def _teach(data: Path, base: str) -> None:
+    """A second adapter, of Whetstone's alone, whose answer is known."""
+    model = read_base_model(data / "models", BaseModelSettings(name=base, package=PACKAGE))
+    registry = Registry(data / "registry")
+    promote(registry, _TAUGHT, AdapterMaker(data / "models" / base, model).publish(registry, _TAUGHT, _SAYS).version)
+
+
+@contextlib.contextmanager
+def _watched(server: RealServer, seen: Path) -> Iterator[None]:
+    """Ask the taught adapter meanwhile.
+
+    Raises:
+        RuntimeError: an answer was wrong, or there was none.
+    """
+    plan = Plan(
+        port=server.port,
+        key=server.key,
+        model=_TAUGHT,
+        question=QUESTION,
+        answers=[_SAYS, _SAYS],
+        streams=_WATCHED,
+        tokens=16,
+        out=str(seen),
+    )
+    words = [sys.executable, "-m", "benchmarks.watched_load", msgspec.json.encode(plan).decode()]
+    asking = subprocess.Popen(words, env=environment(), cwd=REPOSITORY)
+    try:
+        yield
+    finally:
+        asking.terminate()
+        asking.wait(30)
+    found = Watched.read(seen)
+    print("taught answers:", len(found.answers), "right,", len(found.faults), "wrong", flush=True)
+    if found.faults or not found.answers:
+        raise RuntimeError(f"{server.name} answers wrongly under load: {found.faults[:3]}")
 
 
 def _wait(servers: list[RealServer], result: dict[str, Any]) -> None:
