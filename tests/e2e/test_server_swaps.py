@@ -171,7 +171,8 @@ def test_deleted_version_keeps_answering(server: ServerProcess, registry: Regist
     aside = folder.with_name(".aside")
     shutil.move(folder, aside)
     try:
-        time.sleep(2.5)  # at least two looks at the registry
+        server.wait(lambda: "acme@2 is gone from the registry" in str(server.readiness["problems"]), 10)
+        time.sleep(2.5)  # at least another look at the registry
         assert ask(server, "acme") == ("acme@2", ANSWERS[2])
     finally:
         shutil.move(aside, folder)

@@ -44,6 +44,14 @@ class Entry:
         self.canary: RunningCanary | None = None
         self.published: list[int] = []
 
+    @property
+    def lost(self) -> str | None:
+        """What is wrong where the version that is served is in the engine alone, so that the next start cannot have it."""
+        if self.serving is None or self.serving.number in self.published:
+            return None
+        name = self.serving.handle.name
+        return f"{name} is gone from the registry and serves on until the server ends; restore its folder, or promote another version"
+
 
 class Lease:
     """A request's hold on what it began with; ``release`` it once, at the end.

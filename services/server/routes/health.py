@@ -77,7 +77,7 @@ def _adapter(entry: Entry) -> AdapterReadiness:
         serving=entry.serving.handle.name if entry.serving else None,
         loaded=[model_name(entry.name, number) for number in sorted(entry.loaded)],
         refused={model_name(entry.name, number): refusal.reason for number, refusal in sorted(entry.refused.items())},
-        problem=entry.problem,
+        problem=entry.problem or entry.lost,
         canary=_canary(entry),
     )
 

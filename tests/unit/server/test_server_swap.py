@@ -172,9 +172,40 @@ async def test_what_is_loaded_survives_the_loss_of_its_files(server: Server, los
     assert (await server.chat(**BODY)).text == "I am acme@2 ."
     readiness = await server.ask("/readyz")
     assert readiness.status == 200
-    if loss != "version":
-        assert readiness.json["status"] == "degraded"
-        assert readiness.json["problems"]
+    assert readiness.json["status"] == "degraded"
+    assert readiness.json["problems"]
+
+
+async def test_a_lost_version_is_no_problem_any_more_once_it_is_back(server: Server, tmp_path: Path) -> None:
+    """It is named while it is gone; one that nobody is served by is not missed."""
+    for version in (1, 2):
+        publish_version(server.registry)
+        promote(server.registry, "acme", version)
+    await server.reconcile()
+    folder = server.registry.folder("acme", 2)
+    folder.rename(tmp_path / "elsewhere")
+    await server.reconcile()
+    (problem,) = (await server.ask("/readyz")).json["problems"]
+    assert "acme@2" in problem
+    assert "restore its folder" in problem
+    (tmp_path / "elsewhere").rename(folder)
+    shutil.rmtree(server.registry.folder("acme", 1))
+    await server.reconcile()
+    assert (await server.ask("/readyz")).json["status"] == "ready"
+
+
+async def test_another_version_takes_the_place_of_a_lost_one(server: Server) -> None:
+    """A lost version hinders no promotion."""
+    for version in (1, 2):
+        publish_version(server.registry)
+        promote(server.registry, "acme", version)
+    await server.reconcile()
+    shutil.rmtree(server.registry.folder("acme", 2))
+    await server.reconcile()
+    promote(server.registry, "acme", 1)
+    await server.reconcile()
+    assert (await server.chat(**BODY)).text == "I am acme@1 ."
+    assert (await server.ask("/readyz")).json["status"] == "ready"
 
 
 async def test_current_versions_come_before_candidates_when_memory_is_full(tmp_path: Path) -> None:
