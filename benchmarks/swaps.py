@@ -12,7 +12,6 @@ new version's first token.
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,11 +21,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.adapters import PACKAGE
-from benchmarks.machine import REPOSITORY, described, environment, write_result
+from benchmarks.adapters import base_of
+from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_whetstone
-from benchmarks.watched_load import Plan, Watched
-from services.base_model.identity import BaseModelSettings, read_base_model
+from benchmarks.watched_load import Plan, Watched, asked_beside
 from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
@@ -64,7 +62,7 @@ def main() -> int:
         data = Path(folder)
         (data / "models").mkdir()
         (data / "models" / options.base.name).symlink_to(options.base.absolute())
-        base = read_base_model(data / "models", BaseModelSettings(name=options.base.name, package=PACKAGE))
+        base = base_of(data, options.base.name)
         registry, maker = Registry(data / "registry"), AdapterMaker(options.base, base)
         taught = [maker.publish(registry, ADAPTER, answer) for answer in ANSWERS]
         promote(registry, ADAPTER, 1)
@@ -95,10 +93,8 @@ def _swap(
         tokens=options.tokens,
         out=str(out),
     )
-    words = [sys.executable, "-m", "benchmarks.watched_load", msgspec.json.encode(plan).decode()]
-    load = subprocess.Popen(words, env=environment(), cwd=REPOSITORY)
     swaps = []
-    try:
+    with asked_beside(plan):
         time.sleep(_WARM_SECONDS + options.every)
         for number in range(options.swaps):
             began = time.monotonic()
@@ -106,9 +102,6 @@ def _swap(
             promote(registry, ADAPTER, version)
             swaps.append(Swap(version, began, time.monotonic()))
             time.sleep(options.every)
-    finally:
-        load.terminate()
-        load.wait(30)
     return swaps, Watched.read(out)
 
 

@@ -1,21 +1,26 @@
-"""Streams that note when each token came and whose it was; one process. For ``benchmarks.swaps``.
+"""Streams that note when each token came and whose it was; one process. For ``benchmarks.swaps`` and ``benchmarks.serving``.
 
 python -m benchmarks.watched_load PLAN        until SIGTERM; writes what it saw
 """
 
 import asyncio
+import contextlib
 import json
 import re
 import signal
+import subprocess
 import sys
 import time
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import numpy as np
 import uvloop
+
+from benchmarks.machine import REPOSITORY, environment
 
 _FRAME = b'"delta":{"content":'
 _END = b"0\r\n\r\n"
@@ -82,6 +87,18 @@ class Watched(msgspec.Struct, kw_only=True):
         watched = msgspec.json.decode(out.with_suffix(".json").read_bytes(), type=cls)
         with np.load(out.with_suffix(".npz")) as arrays:
             return msgspec.structs.replace(watched, ends=arrays["ends"], gaps=arrays["gaps"])
+
+
+@contextlib.contextmanager
+def asked_beside(plan: Plan) -> Iterator[None]:
+    """The load as a process beside; what it saw can be read afterwards."""
+    words = [sys.executable, "-m", "benchmarks.watched_load", msgspec.json.encode(plan).decode()]
+    load = subprocess.Popen(words, env=environment(), cwd=REPOSITORY)
+    try:
+        yield
+    finally:
+        load.terminate()
+        load.wait(30)
 
 
 class _Stream(asyncio.Protocol):

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from services.common.private_socket import listen_privately
 from services.door.loan import LENT, TAKEN, peer
 
 _WAITING_CLIENTS = 2048
 _WAITING_SERVERS = 8
-_PRIVATE_FOLDER, _PRIVATE_FILE = 0o700, 0o600
+_PRIVATE = 0o600
 
 
 class Door:
@@ -34,7 +35,8 @@ class Door:
         self._port = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._port.bind((host, port))
-        self._asking = _private(path)
+        self._asking = listen_privately(path, _WAITING_SERVERS)
+        path.chmod(_PRIVATE)
         self._user = user
         self._server: socket.socket | None = None  # who has the port
 
@@ -91,14 +93,3 @@ def _tell(asking: socket.socket, word: bytes, *lent: int) -> bool:
         return socket.send_fds(asking, [word], lent) == len(word)
     except OSError:
         return False
-
-
-def _private(path: Path) -> socket.socket:
-    held = socket.socket(socket.AF_UNIX)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.parent.chmod(_PRIVATE_FOLDER)
-    path.unlink(missing_ok=True)
-    held.bind(str(path))
-    path.chmod(_PRIVATE_FILE)
-    held.listen(_WAITING_SERVERS)
-    return held

@@ -16,6 +16,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 from litestar.types import ASGIApp
 
+from services.common.private_socket import listen_privately
 from services.server.auth import PrivateDoor
 from services.server.errors import StartRefused
 from services.server.lent import LentPort
@@ -28,7 +29,6 @@ _OWN_CONNECTIONS = 256  # of the gate, and of who asks how the server is
 _BACKLOG = 2048
 _CLOSE_SECONDS = 5  # for clients to read the ends of their answers
 _WRITING_THREADS = 2
-_PRIVATE = 0o700
 _MILLISECONDS = 1000
 
 
@@ -138,18 +138,10 @@ def _bind(listen: Listen) -> socket.socket:
 
 
 def _bind_private(path: Path) -> socket.socket:
-    """Listen there, in a folder for this user alone, in place of what a killed server left; the last server to start has it."""
-    held = socket.socket(socket.AF_UNIX)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.parent.chmod(_PRIVATE)  # whoever made it
-        path.unlink(missing_ok=True)
-        held.bind(str(path))
-        held.listen(_BACKLOG)
+        return listen_privately(path, _BACKLOG)
     except OSError as error:
-        held.close()
         raise StartRefused(
             f"cannot make the private socket {path}: {error.strerror or error}; "
             "its folder must belong to the server's user, and the path shorter than 108 bytes"
         ) from error
-    return held
