@@ -55,7 +55,7 @@ WHICH := $(if $(ADAPTER),--adapter $(call quote,$(ADAPTER)))
 QUIET := $(if $(JSON),@)
 AS_JSON := $(if $(JSON),--json)
 
-.PHONY: help demo test clients appliance fast crash-test fuzz soak lint format preflight folders build model up down logs status check-data preview \
+.PHONY: help demo test environments clients engine appliance fast crash-test fuzz soak lint format preflight folders build model up down logs status check-data preview \
         purge retrain jobs cancel judge versions promote canary rollback delete report lineage verify key keys usage rotate revoke sbom licences lock clean
 
 help: ## list the commands
@@ -74,11 +74,14 @@ test: .venv/.ready lint ## every test that needs neither Docker nor a GPU, the r
 
 CLIENTS := openai-3 openai-2 langchain pydantic-ai node schemathesis
 NODE_MODULES := tests/clients/programs/node/node_modules
-clients: .venv/.ready $(CLIENTS:%=.venv-clients/%/.ready) $(NODE_MODULES)/.ready ## OpenAI's SDKs and other clients, each in its own environment, against the real server
+environments: $(CLIENTS:%=.venv-clients/%/.ready) $(NODE_MODULES)/.ready
+clients: .venv/.ready environments ## OpenAI's SDKs and other clients, each in its own environment, against the real server
 	.venv/bin/python -m pytest -m clients
 
-appliance: .venv/.ready ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
+engine:
 	tests/appliance/engine.sh
+
+appliance: .venv/.ready engine ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
 	.venv/bin/python -m pytest -m appliance
 
 fast: .venv/.ready ## the tests that take less than a minute
