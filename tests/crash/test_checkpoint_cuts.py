@@ -1,13 +1,15 @@
 """Checkpoints of a training through power cuts: the newest that was sealed is found again, whole."""
 
+import errno
 import random
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from services.trainer.checkpoints import newest_whole, seal, step_of
-from tests.support.disk import Disk, Killed
+from services.trainer.checkpoints import SEAL, newest_whole, seal, step_of
+from tests.support.disk import Disk, Killed, full_disk
 
 CUTS = 3  # of each place
 KEEP = 2
@@ -62,6 +64,30 @@ def test_sealed_checkpoints_survive_power_cuts(tmp_path: Path) -> None:
         for seed in range(CUTS):
             _cut(tmp_path / f"{place}-{seed}", place, seed)
             shutil.rmtree(tmp_path / f"{place}-{seed}")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    """Whatever finds no room while one is sealed; where there is room again, the next is sealed."""
+    _train(tmp_path, [])
+    found_none: Counter[str] = Counter()
+    while True:
+        checkpoint = tmp_path / f"checkpoint-{STEPS + 1}"
+        shutil.copytree(tmp_path / f"checkpoint-{STEPS}", checkpoint)
+        (checkpoint / SEAL).unlink()
+        with full_disk(found_none.total()) as refused:
+            try:
+                seal(checkpoint)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC  # noqa: PT017 - not every turn raises
+            else:
+                break
+        found_none[refused[0]] += 1
+        found = newest_whole(tmp_path)
+        assert found is not None
+        assert step_of(found) >= STEPS
+        shutil.rmtree(checkpoint, ignore_errors=True)
+    assert newest_whole(tmp_path) == checkpoint
+    assert set(found_none) == {"open", "write", "fsync", "replace"}
 
 
 @pytest.mark.parametrize("where", ["sync_file", "sync_folder"])

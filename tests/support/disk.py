@@ -9,6 +9,7 @@ chosen step, after which no step has any effect, clean-ups included. A power cut
 Real files lie on the real disk all the while, so the code under test and its readers need no hook of their own.
 """
 
+import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -213,6 +214,40 @@ class Disk:
         folder = self._node(path.parent)
         assert isinstance(folder, _Folder)
         return folder
+
+
+@contextmanager
+def full_disk(steps: int) -> Iterator[list[str]]:
+    """Whatever needs room finds none after so many steps that did: making, writing, syncing and renaming; removing goes on.
+
+    Yields:
+        which functions found none, in order.
+    """
+    refused: list[str] = []
+    taken = 0
+
+    def hook(name: str, original: Callable[..., Any], needs_room: Callable[..., bool] = lambda *_: True) -> Any:
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal taken
+            if needs_room(*arguments):
+                if taken >= steps:
+                    refused.append(name)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                taken += 1
+            return original(*arguments, **options)
+
+        return step
+
+    def fdopen(*arguments: Any, original: Callable[..., Any] = os.fdopen) -> Any:
+        stream = original(*arguments)
+        if "w" in arguments[1]:
+            stream.write = hook("write", stream.write)
+        return stream
+
+    hooks = {name: hook(name, getattr(os, name)) for name in ("mkdir", "fsync", "rename", "replace")}
+    makes_a_name = hook("open", os.open, lambda _, flags, *__: bool(flags & os.O_CREAT))
+    with mock.patch.multiple(os, **hooks, open=makes_a_name, fdopen=fdopen):
+        yield refused
 
 
 def _path(name: Any, dir_fd: int | None = None) -> Path:

@@ -4,6 +4,7 @@ A machine whose cable is cut refuses at once and hides such a call; behind a fir
 ten seconds, and a connection minutes.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -12,6 +13,8 @@ import socket
 import struct
 import subprocess
 import sys
+from io import FileIO
+from pathlib import Path
 from typing import Self
 
 import pytest
@@ -20,14 +23,21 @@ from tests.conftest import REPOSITORY
 
 _ROOT = os.geteuid() == 0
 _UNSHARE = ["unshare", "--net"] if _ROOT else ["unshare", "--map-root-user", "--net"]
-_SIOCSIFFLAGS, _SIOCADDRT = 0x8914, 0x890B
+_SIOCSIFFLAGS, _SIOCSIFADDR, _SIOCADDRT = 0x8914, 0x8916, 0x890B
 _IFF_UP, _RTF_UP = 1, 1
-_ETHERTYPE_IP = 0x0800
+_ALL_PACKETS, _ETHERTYPE_IP, _ETHERTYPE_IPV6 = 0x0003, 0x0800, 0x86DD
 _UDP, _DNS = 17, 53
+_TUN = Path("/dev/net/tun")
+_TUNSETIFF, _IFF_TUN = 0x400454CA, 0x1001  # without a header of its own before each packet
+_OWN = socket.inet_pton(socket.AF_INET6, "fd00::1")  # who has none but the loopback's asks nobody outside by IPv6
+_MULTICAST, _KERNELS_OWN = 0xFF, (0, 58)  # looking for neighbours and routers
+
+HAS_IPV6 = Path("/proc/net/if_inet6").exists() and os.access(_TUN, os.R_OK | os.W_OK)
+"""Whether what is sent by IPv6 is led there; elsewhere it is refused at once and not noted."""
 
 
 class Nowhere:
-    """A namespace of its own with a loopback interface, on which everything else is routed, too, and is dropped there.
+    """A namespace of its own from which everything that is not for its loopback addresses is led to where nobody takes it.
 
     Attributes:
         prefix: words that have a command run in it; the process is the command's own.
@@ -71,16 +81,34 @@ def main() -> None:
         )
         fcntl.ioctl(control, _SIOCADDRT, route)
     sent: set[str] = set()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPE_IP)) as seen:
+    with (
+        contextlib.ExitStack() as held,
+        socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ALL_PACKETS)) as seen,
+    ):
+        if HAS_IPV6:
+            _lead_ipv6_into(held.enter_context(_TUN.open("r+b", buffering=0)))
         while True:
             ready, _, _ = select.select([seen, sys.stdin], [], [])
             if seen in ready:
-                sent |= _outside(seen.recv(128))
+                packet, (_, kind, *_) = seen.recvfrom(128)
+                look = {_ETHERTYPE_IP: _outside, _ETHERTYPE_IPV6: _outside_by_ipv6}.get(kind)
+                sent |= look(packet) if look is not None else set()
             elif not os.read(sys.stdin.fileno(), 1):
                 return
             else:
                 sys.stdout.write(" ".join(sorted(sent)) + "\n")
                 sys.stdout.flush()
+
+
+def _lead_ipv6_into(tunnel: FileIO) -> None:
+    """The loopback interface takes no IPv6 route to elsewhere: one that nobody reads from does, with an address of its own."""
+    fcntl.ioctl(tunnel, _TUNSETIFF, struct.pack("16sH22x", b"nowhere", _IFF_TUN))
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh22x", b"nowhere", _IFF_UP))
+        number = socket.if_nametoindex("nowhere")
+        fcntl.ioctl(control, _SIOCSIFADDR, struct.pack("16sIi", _OWN, 128, number))  # struct in6_ifreq
+        route = struct.pack("@48xIHHILIi", 0, 0, 0, 1, 0, _RTF_UP, number)  # struct in6_rtmsg
+        fcntl.ioctl(control, _SIOCADDRT, route)
 
 
 def _outside(packet: bytes) -> set[str]:
@@ -90,6 +118,17 @@ def _outside(packet: bytes) -> set[str]:
     if address[0] == 127 and not (protocol == _UDP and port == _DNS):
         return set()
     return {f"{socket.inet_ntoa(address)}:{port}"}
+
+
+def _outside_by_ipv6(packet: bytes) -> set[str]:
+    """The same of an IPv6 packet, whose first header beyond its own tells the port."""
+    address, protocol, port = packet[24:40], packet[6], int.from_bytes(packet[42:44], "big")
+    stays = address in {_OWN, socket.inet_pton(socket.AF_INET6, "::1")}
+    if address[0] == _MULTICAST and protocol in _KERNELS_OWN:
+        return set()
+    if stays and not (protocol == _UDP and port == _DNS):
+        return set()
+    return {f"[{socket.inet_ntop(socket.AF_INET6, address)}]:{port}"}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Bytes become objects or faults; nothing in a file ends in a traceback or gets lost without a word."""
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,23 @@ def test_a_line_is_measured_without_its_end(end: bytes, tmp_path: Path) -> None:
     [fault, after] = read(tmp_path, b" " + line + b'\n{"b": 1}' + end, limit=100)
     assert isinstance(fault, Fault)
     assert after == (2, {"b": 1})
+
+
+def test_a_line_of_a_gibibyte_is_passed_over_within_bounded_memory(tmp_path: Path) -> None:
+    """Of it four times what a line may have is held at most: pieces, and their sum."""
+    file, limit = tmp_path / "a.jsonl", 1 << 20
+    with file.open("wb") as stream:
+        stream.seek(1 << 30)  # what lies before are zeros, which take no room on the disk
+        stream.write(b'\n{"a": 1}\n')
+    tracemalloc.start()
+    try:
+        [fault, after] = read_objects(file, "a.jsonl", max_line_bytes=limit)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert isinstance(fault, Fault)
+    assert (fault.line, after) == (1, (2, {"a": 1}))
+    assert peak < 4 * limit
 
 
 def test_deep_nesting_with_escapes_is_a_row_or_a_fault(tmp_path: Path) -> None:
