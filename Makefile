@@ -87,7 +87,8 @@ appliance: .venv/.ready engine ## the appliance in containers on a real Docker e
 fast: .venv/.ready ## the tests that take less than a minute
 	.venv/bin/python -m pytest
 
-crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue and training, then ten kills of the real engine
+crash-test: export WHETSTONE_COUNTS = $(JSON)
+crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue and training, then ten kills of the real engine (JSON=FILE keeps the counts)
 	.venv/bin/python -m pytest tests/crash --hypothesis-profile=long
 	WHETSTONE_ENGINE_KILLS=10 .venv/bin/python -m pytest -m e2e tests/e2e/test_serving_faults.py
 

@@ -1,11 +1,14 @@
 """What tests of every tier share: the real base model, and a registry with real files."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from benchmarks.machine import commit, machine, write_result
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "data" / "test"
@@ -23,8 +26,22 @@ def project_environment(data: Path, **extra: str) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
-def base_model_dir() -> Path:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Add what tests recorded as their properties, such as how often they killed, to the file ``WHETSTONE_COUNTS``."""
+    if not (named := os.environ.get("WHETSTONE_COUNTS")):
+        return
+    file = Path(named)
+    tests: dict[str, dict[str, object]] = json.loads(file.read_text())["tests"] if file.exists() else {}
+    for report in (report for reports in terminalreporter.stats.values() for report in reports):
+        if isinstance(report, pytest.TestReport):
+            seen = tests.setdefault(report.nodeid, {})
+            seen |= dict(report.user_properties)
+            if report.when == "call":
+                seen |= {"outcome": report.outcome, "seconds": round(report.duration, 1)}
+    write_result(file, {"commit": commit(), "machine": machine(), "tests": tests})
+
+
+def fetched_base_model() -> Path:
     """SmolLM2-135M-Instruct as a Hugging Face folder; converted once, kept below data/test."""
     subprocess.run(
         [sys.executable, "-m", "services.base_model", "fetch"],
@@ -33,3 +50,9 @@ def base_model_dir() -> Path:
         check=True,
     )
     return TEST_DATA / "models" / "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def base_model_dir() -> Path:
+    """The real base model's folder."""
+    return fetched_base_model()

@@ -4,6 +4,7 @@ import errno
 import random
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -56,14 +57,19 @@ def _cut(root: Path, last_step: int, seed: int) -> None:
         assert (found / "adapter" / "weights").read_bytes() == f"adapter/weights {newest} ".encode() * 100
 
 
-def test_sealed_checkpoints_survive_power_cuts(tmp_path: Path) -> None:
+def test_sealed_checkpoints_survive_power_cuts(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Wherever the power goes, and whatever part of the unsynced goes with it."""
+    record_property("power cuts", _cut_everywhere(tmp_path))
+
+
+def _cut_everywhere(tmp_path: Path) -> int:
     places = _steps(tmp_path / "whole")
     assert places > STEPS
     for place in range(places + 1):
         for seed in range(CUTS):
             _cut(tmp_path / f"{place}-{seed}", place, seed)
             shutil.rmtree(tmp_path / f"{place}-{seed}")
+    return CUTS * (places + 1)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path: Path) -> None:
@@ -95,4 +101,4 @@ def test_a_sync_left_out_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """A checkpoint's bytes, or its name."""
     monkeypatch.setattr(f"services.trainer.checkpoints.{where}", lambda _: None)
     with pytest.raises(AssertionError):
-        test_sealed_checkpoints_survive_power_cuts(tmp_path)
+        _cut_everywhere(tmp_path)

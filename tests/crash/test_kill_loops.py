@@ -5,7 +5,7 @@ A hundred kills in the fast tier; ``make crash-test`` has more than a thousand.
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,9 +31,11 @@ OF_LOADING = ("loading",)
 
 
 @pytest.fixture
-def lives() -> Iterator[Lives]:
+def lives(record_property: Callable[[str, object], None]) -> Iterator[Lives]:
     with Lives() as lives:
         yield lives
+    record_property("kills", sum(lives.places.values()))
+    record_property("places", len(lives.places))
 
 
 def named(*kinds: str) -> set[str]:

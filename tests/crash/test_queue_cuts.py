@@ -90,9 +90,12 @@ def _cut_everywhere(root: Path, *, beside: bool) -> list[Moment]:
 
 
 @pytest.mark.parametrize("beside", [False, True], ids=["alone", "beside another"])
-def test_the_queue_survives_power_cuts(tmp_path: Path, *, beside: bool) -> None:
+def test_the_queue_survives_power_cuts(
+    tmp_path: Path, record_property: Callable[[str, object], None], *, beside: bool
+) -> None:
     """Wherever the power goes, and whatever part of the unsynced goes with it: the acknowledged, and the one in flight whole or not at all."""
     moments = _cut_everywhere(tmp_path, beside=beside)
+    record_property("power cuts", CUTS * len(moments))
     assert {moment.done for moment in moments} == set(range(OPERATIONS + 1))
     assert len(moments) > 4 * OPERATIONS, "a commit is a log's sync, before and after"
 

@@ -228,7 +228,9 @@ def _keep_asking(server: ServerProcess, expected: tuple[str, str]) -> None:
         assert ask(server, "acme") == expected
 
 
-def test_engine_that_is_killed_again_and_again_comes_back(lives: Lives) -> None:
+def test_engine_that_is_killed_again_and_again_comes_back(
+    lives: Lives, record_property: Callable[[str, object], None]
+) -> None:
     """Each time without a human and with the same version; clients see 503 and error events, and the SDK's tries end well."""
     server = lives.running()
     model = ask(server, "acme")
@@ -249,6 +251,9 @@ def test_engine_that_is_killed_again_and_again_comes_back(lives: Lives) -> None:
     finally:
         for app in apps:
             app.end()
+    record_property("kills of the engine", KILLS)
+    record_property("answers", sum(app.answers for app in apps))
+    record_property("streams that broke", sum(len(app.broken) for app in apps))
     assert [app.fault for app in apps if app.fault] == []
     assert {200} <= set.union(*(app.statuses for app in apps)) <= {200, 503}
     assert all("engine failed" in said for app in apps for said in app.broken)

@@ -5,7 +5,6 @@ It ends with 0 only if memory stays flat, no file descriptor stays open, no requ
 
 import argparse
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,8 +13,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.machine import commit, machine
-from services.common.paths import DataPaths
-from tests.conftest import REPOSITORY, TEST_DATA, project_environment
+from tests.conftest import TEST_DATA, fetched_base_model
 from tests.soak.judgement import Soak, Verdict, judge
 from tests.soak.running import Soaking, fresh
 
@@ -26,9 +24,7 @@ def main() -> int:
     """Run one soak and return the exit code."""
     options = _parser().parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # no server is left behind
-    fetch = [sys.executable, "-m", "services.base_model", "fetch"]
-    subprocess.run(fetch, cwd=REPOSITORY, env=project_environment(TEST_DATA), check=True)
-    fresh(DATA, DataPaths(TEST_DATA).models)
+    fresh(DATA, fetched_base_model().parent)
     code, began = commit(), time.monotonic()
 
     def say(line: str) -> None:
