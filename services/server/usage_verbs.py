@@ -8,9 +8,6 @@ from datetime import date
 import msgspec
 
 from services.common.paths import DataPaths
-from services.server.usage.book import Book, Entry, Used
-
-_FIELDS = (*Entry.__struct_fields__, *Used.__struct_fields__)
 
 
 def add_usage_verb(parser: argparse.ArgumentParser) -> None:
@@ -24,13 +21,16 @@ def add_usage_verb(parser: argparse.ArgumentParser) -> None:
 
 
 def _usage(parsed: argparse.Namespace) -> int:
+    # Imported here: a database's libraries, which `status`, run every few seconds as a healthcheck, does without.
+    from services.server.usage.book import Book, Entry, Used  # noqa: PLC0415
+
     file = DataPaths.from_environment().usage
     found = Book(file).read(parsed.first, parsed.last) if file.exists() else []
     rows = [msgspec.structs.asdict(entry) | msgspec.structs.asdict(used) for entry, used in found]
     if parsed.json:
         print(msgspec.json.encode(rows).decode())
         return 0
-    writer = csv.DictWriter(sys.stdout, _FIELDS, lineterminator="\n")
+    writer = csv.DictWriter(sys.stdout, (*Entry.__struct_fields__, *Used.__struct_fields__), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return 0

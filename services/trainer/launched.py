@@ -90,7 +90,9 @@ class Launched:
 
 def worker_environment(cache: Path) -> dict[str, str]:
     """This process's environment, with every cache below one folder and every call to the outside switched off."""
-    return os.environ | {
+    # Threads that spin for each other take the cores from the server beside them, and from the one that they wait for.
+    given = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
+    return given | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",

@@ -2,6 +2,8 @@
 
 import io
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -94,6 +96,13 @@ async def test_status_shows_why_a_version_was_refused(server: Server) -> None:
         line.replace("│", " ").split() for line in shown.splitlines()
     ]
     assert "degraded  base tiny  engine running" in shown
+
+
+def test_the_healthcheck_brings_no_library_of_a_database() -> None:
+    """It is a process every few seconds beside an engine that needs the cores: loading those would take most of its time."""
+    loaded = "import sys, services.server.__main__; print(*{'sqlalchemy', 'alembic', 'litestar', 'vllm', 'uvloop'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", loaded], check=True, capture_output=True, text=True)
+    assert done.stdout == "\n"
 
 
 def test_a_reason_is_shown_as_it_is() -> None:

@@ -160,8 +160,9 @@ def test_a_worker_calls_nobody_and_writes_its_caches_where_it_is_told(job: Train
         "UNSLOTH_COMPILE_LOCATION",
         "TRITON_CACHE_DIR",
         "HF_HOME",
+        "OMP_WAIT_POLICY",
     ]
     run(f"print(*(os.environ[name] for name in {names!r})); emit(**finished)", job, tmp_path)
     cache = tmp_path / "cache"
-    expected = f"1 1 1 {cache / 'unsloth'} {cache / 'triton'} {cache / 'huggingface'}\n"
+    expected = f"1 1 1 {cache / 'unsloth'} {cache / 'triton'} {cache / 'huggingface'} PASSIVE\n"
     assert (tmp_path / "worker.log").read_text() == expected
