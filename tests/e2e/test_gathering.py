@@ -1,7 +1,7 @@
 """The scheduler of a card's engine, on vLLM's own: no card is needed to decide what a step holds."""
 
+import importlib.util
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -104,12 +104,24 @@ def test_prompt_of_an_engine_that_is_not_busy_begins_at_once(base_model_dir: Pat
 
 
 @pytest.mark.parametrize(
-    ("has_card", "eager", "gathers"), [(True, False, True), (True, True, False), (False, False, False)]
+    ("has_card", "eager", "attention", "gathers", "is_whole"),
+    [
+        (True, False, 3, True, True),
+        (True, False, 2, True, False),
+        (True, True, 3, False, False),
+        (False, False, None, False, False),
+    ],
 )
-def test_engine_of_a_card_with_graphs_gathers(
-    monkeypatch: pytest.MonkeyPatch, *, has_card: bool, eager: bool, gathers: bool
+def test_engine_of_a_card_with_graphs_gathers_and_on_hopper_records_whole_steps(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_card: bool,
+    eager: bool,
+    attention: int | None,
+    gathers: bool,
+    is_whole: bool,
 ) -> None:
-    """By the name that vLLM resolves in the engine's own process."""
+    """By names that vLLM resolves in the engine's own process; whole steps never without the worker that plans them."""
     settings = load("server", ServerSettings, [f"engine.enforce_eager={str(eager).lower()}"]).engine
     from vllm.config import SchedulerConfig  # noqa: PLC0415
     from vllm.platforms import current_platform  # noqa: PLC0415
@@ -118,9 +130,16 @@ def test_engine_of_a_card_with_graphs_gathers(
     from services.server.engine.card.scheduling import GatheringScheduler  # noqa: PLC0415
 
     monkeypatch.setattr(type(current_platform), "is_cuda", lambda _: has_card)
-    named: Any = parts.scheduler(settings)
-    if not gathers:
-        assert named is None
-        return
-    config = SchedulerConfig.default_factory(scheduler_cls=named)
-    assert config.get_scheduler_cls() is GatheringScheduler
+    monkeypatch.setattr(parts, "get_flash_attn_version", lambda: attention)
+    own = parts.own_parts(settings)
+    assert ("compilation_config" in own) == ("worker_cls" in own) == is_whole
+    assert ("scheduler_cls" in own) == gathers
+    if gathers:
+        config = SchedulerConfig.default_factory(scheduler_cls=own["scheduler_cls"])
+        assert config.get_scheduler_cls() is GatheringScheduler
+    if is_whole:
+        module, _, name = own["worker_cls"].rpartition(".")
+        found = importlib.util.find_spec(module)  # not imported: vLLM's own worker needs a card
+        assert found is not None
+        assert found.origin is not None
+        assert f"class {name}(" in Path(found.origin).read_text()

@@ -23,7 +23,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from services.server.engine.card.graphs import graph_sizes
-from services.server.engine.card.parts import scheduler
+from services.server.engine.card.parts import own_parts
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import (
@@ -91,7 +91,6 @@ class VllmEngine:
             lora_target_modules=settings.target_modules,
             enforce_eager=settings.enforce_eager,
             cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
-            scheduler_cls=scheduler(settings),
             max_logprobs=limits.max_logprobs,
             # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
             structured_outputs_config={
@@ -100,6 +99,7 @@ class VllmEngine:
                 "reasoning_parser": settings.reasoning_parser,
             },
             enable_log_requests=False,
+            **own_parts(settings),
         )
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
         trials = Trials(model, cpu_seconds=limits.max_schema_cpu_seconds, seconds=limits.schema_seconds)

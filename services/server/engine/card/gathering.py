@@ -2,7 +2,7 @@
 
 BUSY = 64  # running answers, below which nothing waits
 SHARE = 8  # of the running answers: as many waiting prompts begin at once
-STEPS = 4  # of the engine, that a prompt waits at most
+STEPS = 2  # of the engine, that a prompt waits at most
 
 
 class Gathering:

@@ -1,12 +1,21 @@
 """Which parts of vLLM's engine are the project's own on a card; elsewhere all are vLLM's."""
 
+from typing import Any
+
 from vllm.platforms import current_platform
+from vllm.v1.attention.backends.fa_utils import get_flash_attn_version
 
 from services.server.settings import EngineSettings
 
+_RECORDS_ANY_STEP = 3  # the version of FlashAttention, Hopper's, of which vLLM records steps of any shape
 
-def scheduler(settings: EngineSettings) -> str | None:
-    """Where steps are graphs, and vLLM schedules them ahead as on every card; None for vLLM's own."""
+
+def own_parts(settings: EngineSettings) -> dict[str, Any]:
+    """Arguments for vLLM; none where no step is a graph."""
     if settings.enforce_eager or not current_platform.is_cuda():
-        return None
-    return "services.server.engine.card.scheduling.GatheringScheduler"
+        return {}
+    own: dict[str, Any] = {"scheduler_cls": "services.server.engine.card.scheduling.GatheringScheduler"}
+    if get_flash_attn_version() == _RECORDS_ANY_STEP:
+        own["compilation_config"] = {"cudagraph_mode": "FULL"}
+        own["worker_cls"] = "services.server.engine.card.worker.WholeStepWorker"
+    return own
