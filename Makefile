@@ -33,6 +33,7 @@ PERCENT ?=
 JOB ?=
 WHO ?=
 YES ?=
+NEW_BASE ?=
 JSON ?=
 PYTHON ?= python3
 
@@ -60,7 +61,7 @@ AS_JSON := $(if $(JSON),--json)
 
 help: ## list the commands
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= MINUTES= EVERY= OUT= YES=1 FORCE=1 JSON=1\n'
+	@printf '\nvariables: PROFILE=cpu ADAPTER= VERSION= SET="table.key=value ..." ROWS= ROW=file:line NAME= MODELS= ROLES= RPM= TPM= TOKENS_PER_DAY= EXPIRES= GRACE= FROM= TO= PERCENT= JOB= WHO= CASES= MINUTES= EVERY= OUT= YES=1 FORCE=1 NEW_BASE=1 JSON=1\n'
 
 ##@ Without Docker and without a GPU
 demo: START := $(shell date +%s)
@@ -135,8 +136,9 @@ folders: ## make the folders below data/ that the containers mount
 	@chmod 700 $(addprefix $(WHETSTONE_DATA_DIR)/,secrets responses usage)
 	@[ "$$(id -u)" != 0 ] || chown $(WHETSTONE_UID):$(WHETSTONE_GID) $(addprefix $(WHETSTONE_DATA_DIR)/,models door run runs registry jobs keys secrets responses usage cache/server cache/trainer)
 
-build: folders ## build both images
-	$(COMPOSE) build
+build: folders ## build both images, on the base image of the first build (NEW_BASE=1: on another)
+	base=$$($(PYTHON) -m tools.base_image $(if $(NEW_BASE),--new)) && read -r image digest <<<"$$base" && \
+	WHETSTONE_PYTHON_IMAGE=$$image WHETSTONE_BASE_DIGEST=$$digest $(COMPOSE) build
 
 model: folders ## fetch the base model of config/base.toml into data/models (the only step with a network)
 	$(COMPOSE) run --rm model

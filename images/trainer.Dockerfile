@@ -28,5 +28,8 @@ ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFE
     WHETSTONE_DATA=/data WHETSTONE_CONFIG=/app/config
 WORKDIR /tmp
 USER 10001:10001
+ARG PYTHON_IMAGE
+ARG BASE_DIGEST=unknown
+LABEL org.opencontainers.image.base.name=${PYTHON_IMAGE} org.opencontainers.image.base.digest=${BASE_DIGEST}
 ENTRYPOINT ["python", "-m", "services.trainer"]
 CMD ["--help"]

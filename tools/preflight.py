@@ -12,17 +12,20 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 COMPOSE_AT_LEAST = (2, 24)  # `!reset` in compose.cpu.yaml
 IMAGES_GIB, IMAGES_GIB_CPU = 30, 10  # both images and what building them leaves in Docker's cache
 DATA_GIB, DATA_GIB_CPU = 10, 5  # base model, checkpoints, versions
 WRITABLE = ("door", "run", "runs", "registry", "jobs", "responses", "usage", "cache/server", "cache/trainer")
 READABLE = ("datasets", "models", "keys")
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - where Compose publishes a port that has no address
 
 
 def main() -> int:
-    """Run every check; 0 when all hold, 1 with a remedy for each that does not."""
+    """Run every check; 0 when all hold, 1 with a remedy for each that does not. What is only advised changes nothing in that."""
     parser = argparse.ArgumentParser(prog="python -m tools.preflight", description=__doc__)
     parser.add_argument("--cpu", action="store_true", help="check for the CPU profile: no card is needed")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("WHETSTONE_DATA_DIR") or "data"))
@@ -32,6 +35,7 @@ def main() -> int:
         ("Docker engine", _engine),
         ("Docker Compose", _compose),
         ("data folders", lambda: _folders(options.data, options.uid)),
+        ("published port", lambda: _port(options.data, cpu=options.cpu)),
         ("disk", lambda: disk_problem(_disk_needs(options.data, cpu=options.cpu))),
     ]
     if not options.cpu:
@@ -41,6 +45,9 @@ def main() -> int:
         problem = check()
         problems += problem is not None
         print(f"{'ok     ' if problem is None else 'MISSING'}  {name}{'' if problem is None else ': ' + problem}")
+    advice = _firewall(os.environ.get("WHETSTONE_NETWORK") or "203.0.113")
+    if advice is not None:
+        print(f"advised  firewall: {advice}")
     return 1 if problems else 0
 
 
@@ -84,6 +91,57 @@ def _folders(data: Path, uid: int) -> str | None:
     if foreign:
         return f"user {uid}, as which the containers run, may not use {', '.join(foreign)} in {data}; sudo chown -R {uid} there"
     return None
+
+
+def _port(data: Path, *, cpu: bool) -> str | None:
+    files = ["-f", "compose.yaml", *(["-f", "compose.cpu.yaml"] if cpu else [])]
+    done = _run("docker", "compose", *files, "config", "--format", "json")
+    if done.returncode != 0:
+        return f"Compose cannot read {' and '.join(files[1::2])}: {done.stderr.strip()}"
+    elsewhere = [address for address in published_at(json.loads(done.stdout)) if not _is_loopback(address)]
+    if elsewhere and not _has_key(data / "keys" / "keys.json"):
+        return (
+            f"it is published at {', '.join(elsewhere)}, but no API key was made: everyone on that network could use the server; "
+            "make one with `make key NAME=...`, or publish it at 127.0.0.1 in compose.yaml"
+        )
+    return None
+
+
+def published_at(project: dict[str, Any]) -> list[str]:
+    """The addresses of every port that a project publishes, as ``docker compose config`` tells it."""
+    ports = [port for service in project["services"].values() for port in service.get("ports") or ()]
+    return sorted({port.get("host_ip") or EVERYWHERE for port in ports})
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ip_address(address).is_loopback
+    except ValueError:  # Docker takes no names
+        return False
+
+
+def _has_key(file: Path) -> bool:
+    """Whether one was ever made, as the server asks; a file that it could not read ends it, so that one counts as none here."""
+    try:
+        return bool(json.loads(file.read_bytes())["keys"])
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def firewall_rule(network: str) -> list[str]:
+    """Of iptables' table ``mangle``: what is begun from the door's addresses ends, before it is for the host or for anyone."""
+    return ["PREROUTING", "-s", f"{network}.0/29", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+
+
+def _firewall(network: str) -> str | None:
+    rule = firewall_rule(network)
+    if _run("iptables", "-t", "mangle", "-C", *rule).returncode == 0:
+        return None
+    unseen = "" if os.geteuid() == 0 else "; only root can see whether the rule is there"
+    return (
+        "a server that was taken over could call services of this machine that listen on all its addresses; "
+        f"to prevent it: iptables -t mangle -I {' '.join(rule)}{unseen}"
+    )
 
 
 def _allows(folder: Path, uid: int, *, write: bool) -> bool:

@@ -1,4 +1,4 @@
-"""Write a bill of materials for each image, as CycloneDX JSON: every locked package with its hashes, and its Debian packages where it is built."""
+"""Write a bill of materials for each image, as CycloneDX JSON: every locked package with its hashes; where it is built its base and Debian packages."""
 
 import argparse
 import importlib.metadata
@@ -19,6 +19,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 from packaging.version import Version
 
+from tools.base_image import built_on
 from tools.debian import DebianPackage, ImageUnreadable, installed
 from tools.licences import UNKNOWN, declared
 
@@ -56,11 +57,13 @@ def main() -> int:
             packages = locked(LOCKS / f"{image}.txt")
             try:
                 system = installed(built_as(image))
-                besides = f"and {len(system)} Debian packages"
+                base = built_on(built_as(image))
+                besides = f"and {len(system)} Debian packages, on {base[1] if base else 'an unknown base image'}"
             except ImageUnreadable as error:
-                system, besides = [], f"without Debian packages, because the image cannot be read: {error}"
+                system, base = [], None
+                besides = f"without Debian packages, because the image cannot be read: {error}"
             file = folder / f"{image}.cdx.json"
-            file.write_text(document(image, packages, system), encoding="utf-8")
+            file.write_text(document(image, packages, system, base), encoding="utf-8")
             nameless = sum(licences(package) == [_unknown()] for package in packages)
             print(f"{file}: {len(packages)} packages ({nameless} with unknown licences), {besides}")
     except (OSError, SbomError) as error:
@@ -93,20 +96,23 @@ def built_as(image: str) -> str:
     return f"whetstone-{service}:{kind}"
 
 
-def document(image: str, packages: list[Package], system: list[DebianPackage]) -> str:
+def document(
+    image: str, packages: list[Package], system: list[DebianPackage], base: tuple[str, str] | None = None
+) -> str:
     """CycloneDX 1.6 of one image.
 
     Args:
         image: of ``IMAGES``.
         packages: of its lock.
         system: its Debian packages.
+        base: name and digest of the image that it is built on.
 
     Raises:
         SbomError: the document does not hold to CycloneDX's schema.
     """
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     whole = Component(name=f"whetstone-{image}", version=version, type=ComponentType.CONTAINER, bom_ref=image)
-    parts = [*map(_component, packages), *map(_system_component, system)]
+    parts = [*map(_component, packages), *map(_system_component, system), *([_base_component(*base)] if base else ())]
     bom = Bom(components=parts)
     bom.metadata.component = whole
     bom.register_dependency(whole, parts)
@@ -161,6 +167,17 @@ def _system_component(package: DebianPackage) -> Component:
         bom_ref=url.to_string(),
         purl=url,
         licenses=[LicenseFactory().make_with_name(name, acknowledgement=acknowledgement) for name in package.licences],
+    )
+
+
+def _base_component(name: str, digest: str) -> Component:
+    content = digest.partition(":")[2]
+    return Component(
+        name=name.partition("@")[0],
+        version=digest,
+        type=ComponentType.CONTAINER,
+        bom_ref="base-image",
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=content)],
     )
 
 

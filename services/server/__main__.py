@@ -1,6 +1,7 @@
 """Serve the base model and its adapters, ask a running server how it is, manage API keys."""
 
 import argparse
+import os
 import sys
 
 import msgspec
@@ -72,6 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         base=base,
         defaults=load("training", JobDefaults),
         start_engine=vllm_starter(settings, paths, base),
+        published_at=os.environ.get("WHETSTONE_PUBLISHED_AT", ""),
     )
     return int(uvloop.run(serve_and_leave(plan)))
 

@@ -24,24 +24,21 @@ _LOOK_SECONDS = 1.0
 async def watched(seconds: float) -> AsyncIterator[None]:
     """Have this process and all below it killed where its event loop stands still for so long."""
     watcher = await asyncio.create_subprocess_exec(sys.executable, "-m", __name__, str(seconds), stdin=PIPE)
+    assert watcher.stdin is not None  # noqa: S101 - PIPE
     beating = asyncio.create_task(_beat(watcher.stdin, seconds / _BEATS))
     try:
         yield
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
+        watcher.stdin.close()  # here: a server that is refused at once ends before the first beat
         await watcher.wait()
 
 
-async def _beat(watcher: asyncio.StreamWriter | None, pause: float) -> None:
-    if watcher is None:
-        return
-    try:
-        while True:
-            watcher.write(b".")
-            await asyncio.sleep(pause)
-    finally:
-        watcher.close()
+async def _beat(watcher: asyncio.StreamWriter, pause: float) -> None:
+    while True:
+        watcher.write(b".")
+        await asyncio.sleep(pause)
 
 
 def main(seconds: float) -> None:

@@ -63,6 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         defaults: of a fine-tuning job that says nothing else.
+        published_at: the address at which clients find the port that a door lends; empty where nobody has said.
         start_engine: makes the engine; ``vllm_starter`` in production.
     """
 
@@ -71,6 +72,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     base: BaseModel
     defaults: JobDefaults
     start_engine: StartEngine
+    published_at: str = ""
 
 
 def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> StartEngine:
@@ -167,16 +169,15 @@ def build_services(plan: Plan) -> Services:
     except KeysError as error:
         raise StartRefused(str(error)) from error
     listen = settings.server
-    if not any_key and listen.keyless == "loopback" and (listen.door or not is_loopback(listen.host)):
-        where = "server.door lends a port from elsewhere" if listen.door else f"server.host is {listen.host}"
+    address = plan.published_at if listen.door else listen.host
+    if not any_key and not is_loopback(address):
+        where = "the port that server.door lends is published at" if listen.door else "server.host is"
         raise StartRefused(
-            f"{where}, but no API key was made: everyone on that network could use the server. "
-            "Make one with `make key NAME=...`, or listen on 127.0.0.1."
+            f"{where} {address or 'an address that nobody has said'}, but no API key was made: everyone on that network could use the server. "
+            "Make one with `make key NAME=...`, or take 127.0.0.1."
         )
     if not any_key:
-        log.warning(
-            "no API key was made: everyone who reaches the port may use the server", at=listen.door or listen.host
-        )
+        log.warning("no API key was made: everyone on this machine may use the server", at=address)
     try:
         database = Database(plan.paths.jobs_database)
         files = FileStore(database, plan.paths.job_files)

@@ -16,7 +16,6 @@ class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     host: str
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     door: str
-    keyless: Literal["loopback", "published"]
     drain_seconds: Seconds
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 

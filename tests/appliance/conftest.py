@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tools.preflight import firewall_rule
 
 PORT = 18_000
 NETWORK = "198.51.100"  # not the one of an appliance beside it
@@ -79,6 +81,17 @@ def outside() -> Iterator[str]:
             listener.wait()
     finally:
         _ip("netns", "delete", SPACE)
+
+
+@contextmanager
+def firewall() -> Iterator[None]:
+    """The rule that preflight advises, for the test's own door alone."""
+    words = firewall_rule(NETWORK)
+    subprocess.run(["iptables", "-t", "mangle", "-I", *words], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "-t", "mangle", "-D", *words], check=True)
 
 
 def _wait_for(host: str, port: int) -> None:

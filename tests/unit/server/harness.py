@@ -42,7 +42,7 @@ TEMPLATE = "e" * 64
 def settings(**changes: Any) -> ServerSettings:
     """Small limits, quick polls; ``changes`` replace tables' values by name."""
     tables: dict[str, Any] = {
-        "server": Listen(host="127.0.0.1", port=1, door="", keyless="loopback", drain_seconds=5.0, log_level="INFO"),
+        "server": Listen(host="127.0.0.1", port=1, door="", drain_seconds=5.0, log_level="INFO"),
         "engine": EngineSettings(
             dtype="float32",
             max_model_len=CONTEXT,
@@ -102,7 +102,7 @@ def settings(**changes: Any) -> ServerSettings:
     return ServerSettings(**tables)
 
 
-def plan(root: Path, engine: Engine, **changes: Any) -> Plan:
+def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **changes: Any) -> Plan:
     """A process's plan around ``engine``, with its data below ``root``."""
 
     async def start() -> Engine:
@@ -123,6 +123,7 @@ def plan(root: Path, engine: Engine, **changes: Any) -> Plan:
         base=base,
         defaults=JobDefaults(adapter=DefaultAdapter(name="assistant"), recipe=DefaultRecipe(seed=7)),
         start_engine=start,
+        published_at=published_at,
     )
 
 

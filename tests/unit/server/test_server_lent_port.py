@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import stat
@@ -37,7 +38,7 @@ class Served:
 
     def __init__(self, root: Path, path: Path, **changes: Any) -> None:
         self.engine = FakeEngine()
-        self.plan = plan(root, self.engine, door=str(path), keyless="published", **changes)
+        self.plan = plan(root, self.engine, door=str(path), **changes)
         self.task = asyncio.create_task(serve(self.plan))
 
     async def readiness(self) -> tuple[bool, Readiness]:
@@ -150,7 +151,7 @@ async def test_a_second_server_is_refused(served: Served, door: DoorProcess, tmp
     held = served.plan.paths.server_socket.stat()[stat.ST_INO]
     engine = FakeEngine()
     with pytest.raises(StartRefused, match="another server has the port"):
-        await serve(plan(tmp_path, engine, door=str(door.path), keyless="published"))
+        await serve(plan(tmp_path, engine, door=str(door.path)))
     assert engine.begun == []
     assert served.plan.paths.server_socket.stat()[stat.ST_INO] == held
     assert await answer(door.port)
@@ -182,12 +183,16 @@ async def test_the_next_server_has_the_port(tmp_path: Path, door: DoorProcess) -
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
-def test_a_lent_port_is_published_whatever_the_host_says(tmp_path: Path, host: str) -> None:
-    """Without a key it is refused unless the operator says that it is published on loopback alone."""
-    made = plan(tmp_path, FakeEngine(), host=host, door="/nowhere", keyless="loopback")
-    with pytest.raises(StartRefused, match=r"server\.door lends a port from elsewhere, but no API key was made"):
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::", "192.168.7.1"])  # noqa: S104
+def test_a_port_that_is_published_elsewhere_needs_a_key(tmp_path: Path, host: str, address: str) -> None:
+    """Whatever the host says: without a key its address must be known to be loopback, and the refusal names it and the remedy."""
+    made = plan(tmp_path, FakeEngine(), host=host, door="/nowhere", published_at=address)
+    named = address or "an address that nobody has said"
+    with pytest.raises(
+        StartRefused, match=rf"published at {re.escape(named)}, but no API key .* `make key NAME=\.\.\.`"
+    ):
         build_services(made)
-    build_services(plan(tmp_path, FakeEngine(), host=host, door="/nowhere", keyless="published"))
+    build_services(plan(tmp_path, FakeEngine(), host=host, door="/nowhere", published_at="127.0.0.1"))
     KeyFile(made.paths.keys / "keys.json").add("app", ["*"], None)
     build_services(made)
 

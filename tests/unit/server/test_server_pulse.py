@@ -5,6 +5,13 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
+from services.server.errors import StartRefused
+from services.server.serve import serve_and_leave
+from tests.unit.server.fakes import FakeEngine
+from tests.unit.server.harness import plan
+
 ROOT = Path(__file__).parents[3]
 WATCHED = """
 import asyncio, os, signal, time, uvloop
@@ -42,3 +49,10 @@ async def test_only_a_loop_that_stands_still_for_long_is_ended() -> None:
 async def test_pause_of_the_whole_container_is_no_standing_still() -> None:
     """The watcher stood still, too: what it did not hear meanwhile does not count."""
     assert await _code(PAUSE) == 0
+
+
+async def test_a_start_that_is_refused_ends_at_once(tmp_path: Path) -> None:
+    """Before the first beat: nobody waits for the watcher, which would wait for a beat."""
+    refused = plan(tmp_path, FakeEngine(), host="0.0.0.0", stuck_seconds=600.0)  # noqa: S104 - no key was made
+    with pytest.raises(StartRefused, match="no API key was made"):
+        await asyncio.wait_for(serve_and_leave(refused), 20)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from services.common.killpoints import VARIABLE
+from tools.base_image import DIGEST_LABEL, NAME_LABEL
 from tools.preflight import WRITABLE
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -56,7 +57,7 @@ def test_limits_fit_the_host_that_the_readme_asks_for(file: str, row: str, readm
 def test_the_server_has_the_port_that_is_published(file: str) -> None:
     """From the door, whatever config/server.toml says: else the port would lead nowhere."""
     door = _services("compose.yaml")["door"]
-    assert [port.rpartition(":")[2] for port in door["ports"]] == ["8000"]
+    assert [port["target"] for port in door["ports"]] == [8000]
     words = dict(zip(door["command"][::2], door["command"][1::2], strict=True))
     assert (words["--host"], words["--port"]) == ("0.0.0.0", "8000")  # noqa: S104 - within its own network
     assert f"server.door={words['--socket']}" in _services(file)["server"]["command"]
@@ -143,9 +144,16 @@ def test_secrets_are_files(file: str) -> None:
 
 @pytest.mark.parametrize("file", ["compose.yaml", "compose.cpu.yaml"])
 def test_nothing_is_published_but_one_port_on_loopback(file: str) -> None:
-    """Without a key everyone who reaches the port may ask (``server.keyless=published``): this address alone keeps others out."""
+    """Without a key everyone who reaches the port may ask: this address alone keeps others out, and the server is told the same one."""
     published = [port for service in _services(file).values() for port in service.get("ports", [])]
-    assert published == (["127.0.0.1:${WHETSTONE_PORT:-8000}:8000"] if file == "compose.yaml" else [])
+    port = {"host_ip": "127.0.0.1", "published": "${WHETSTONE_PORT:-8000}", "target": 8000}
+    assert published == ([port] if file == "compose.yaml" else [])
+    # By an alias: who changes the one changes the other.
+    text = (REPOSITORY / file).read_text()
+    places = ["host_ip: *published-at", "WHETSTONE_PUBLISHED_AT: *published-at"]
+    assert [place in text for place in places] == [file == "compose.yaml"] * 2
+    told = {name for name, service in _services(file).items() if "WHETSTONE_PUBLISHED_AT" in service["environment"]}
+    assert told == ({"server"} if file == "compose.yaml" else set())
     assert not any(service.get("network_mode") == "host" for service in _services(file).values())
 
 
@@ -217,3 +225,6 @@ def test_every_image_is_built_on_the_base_that_the_operator_pins() -> None:
         [base] = re.findall(r"^ARG PYTHON_IMAGE=(\S+)$", dockerfile, re.MULTILINE)
         assert set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE)) == {"${PYTHON_IMAGE}"}
         assert build["args"]["PYTHON_IMAGE"] == f"${{WHETSTONE_PYTHON_IMAGE:-{base}}}"
+        assert build["args"]["BASE_DIGEST"] == "${WHETSTONE_BASE_DIGEST:-unknown}"
+        label = f"LABEL {NAME_LABEL}=${{PYTHON_IMAGE}} {DIGEST_LABEL}=${{BASE_DIGEST}}"
+        assert label in dockerfile.rpartition("FROM ")[2]  # of the image, not of the stage before

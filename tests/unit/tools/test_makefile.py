@@ -29,6 +29,7 @@ class Make:
         docker.write_text(
             f"#!{sys.executable}\nimport json, sys\n"
             f"with open({str(self._heard)!r}, 'a') as heard: heard.write(json.dumps(sys.argv[1:]) + '\\n')\n"
+            f"if sys.argv[1:3] == ['image', 'inspect']: print(json.dumps([{{'Id': 'sha256:a', 'RepoDigests': []}}]))\n"
         )
         docker.chmod(0o755)
         data = str(folder / "data")  # `make build` makes folders
@@ -47,6 +48,7 @@ class Make:
             text=True,
         ).stdout
         calls = [json.loads(line) for line in self._heard.read_text().splitlines()]
+        calls = [call for call in calls if call[:2] != ["image", "inspect"]]
         assert all(call[:3] == ["compose", "-f", "compose.yaml"] for call in calls)
         return [tuple(call[3:]) for call in calls]
 

@@ -31,6 +31,14 @@ def test_every_locked_package_is_in_it(image: str) -> None:
     assert _hashes(json.loads(text)) == expected
 
 
+def test_the_base_image_is_in_it_by_its_digest() -> None:
+    """As a part of the image that another build can be compared with."""
+    text = sbom.document("server-cpu", [], [], ("python:3.11-slim-bookworm@sha256:" + HASH, "sha256:" + HASH))
+    [part] = json.loads(text)["components"]
+    assert (part["type"], part["name"], part["version"]) == ("container", "python:3.11-slim-bookworm", "sha256:" + HASH)
+    assert part["hashes"] == [{"alg": "SHA-256", "content": HASH}]
+
+
 def test_every_image_gets_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
