@@ -120,8 +120,10 @@ class AdapterMaker:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
 
-def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifest:
+def publish_variant(registry: Registry, good: Manifest, *, kind: str, adapter: str | None = None) -> Manifest:
     """Publish a copy of a good version with one thing wrong: ``nothing``, ``names``, ``dora``, ``rank``, ``base`` or ``template``; or none.
+
+    It is the next of the same adapter, or of another one.
 
     Everything else, hashes included, is in order: only the check for that one thing can find it.
     """
@@ -145,10 +147,11 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str) -> Manifes
     elif kind == "template":
         base = msgspec.structs.replace(base, chat_template_sha256="0" * 64)
     lineage = Lineage(base=base, lora=lora, probe=good.probe, dataset={}, recipe={}, packages={}, metrics={})
-    with staging(registry, good.adapter) as staged:
+    name = adapter or good.adapter
+    with staging(registry, name) as staged:
         (staged / "adapter_config.json").write_text(json.dumps(config))
         (staged / "adapter_model.safetensors").write_bytes(weights)
-        return publish(registry, good.adapter, staged, lineage)
+        return publish(registry, name, staged, lineage)
 
 
 def _renamed(weights: bytes, part: str, other: str) -> bytes:

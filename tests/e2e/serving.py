@@ -15,6 +15,9 @@ import httpx2
 import openai
 
 from services.common.paths import DataPaths
+from services.registry.layout import Registry
+from services.trainer.work.deletions import Deleter, give_up
+from services.trainer.work.desk import Desk
 from tests.conftest import REPOSITORY, project_environment
 from tests.support.nowhere import Nowhere
 
@@ -139,6 +142,15 @@ class ServerProcess:
         except httpx.ConnectError:
             return 0, {}
         return response.status_code, response.json()
+
+
+def delete_adapters(server: ServerProcess, data: Path, *adapters: str) -> None:
+    """As an operator does: all versions, those in service, too; until the server holds none of them."""
+    desk, registry = Desk(DataPaths(data)), Registry(data / "registry")
+    for adapter in adapters:
+        give_up(desk.deletions, registry, adapter, None)
+    Deleter(desk.deletions, registry)()
+    server.wait(lambda: not {name.partition("@")[0] for name in server.names()} & set(adapters), 30)
 
 
 def left_over(family: list[int], seconds: float = 5.0) -> list[int]:

@@ -4,6 +4,7 @@ import shutil
 import statistics
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -13,8 +14,8 @@ from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote, rollback
 from tests.e2e.adapters import publish_variant
-from tests.e2e.asking import ANSWERS, ask, stream_whole
-from tests.e2e.serving import ServerProcess
+from tests.e2e.asking import ANSWERS, BASE, ask, stream_whole
+from tests.e2e.serving import ServerProcess, delete_adapters
 
 pytestmark = pytest.mark.e2e
 
@@ -78,9 +79,33 @@ def test_prompts_are_scored_among_other_answers(server: ServerProcess) -> None:
             thread.join()
 
 
-def _keep_asking(server: ServerProcess, stop: threading.Event) -> None:
+def test_base_is_itself_among_as_many_adapters_as_a_step_holds(
+    server: ServerProcess, data: Path, registry: Registry, versions: dict[int, Manifest]
+) -> None:
+    """Every place in the engine has an adapter then; vLLM's own product on a processor gives the base's tokens the last one's."""
+    others = ["beside-1", "beside-2"]
+    for name in others:
+        promote(registry, name, publish_variant(registry, versions[1], kind="", adapter=name).version)
+    server.wait(lambda: set(others) <= set(server.names()), 20)
+    alone = ask(server, BASE)
+    stop = threading.Event()
+    asking = [
+        threading.Thread(target=_keep_asking, args=(server, stop, model)) for model in ("acme@1", "acme@2", *others)
+    ]
+    for thread in asking:
+        thread.start()
+    try:
+        assert [ask(server, BASE) for _ in range(4)] == [alone] * 4
+    finally:
+        stop.set()
+        for thread in asking:
+            thread.join()
+        delete_adapters(server, data, *others)
+
+
+def _keep_asking(server: ServerProcess, stop: threading.Event, model: str = "acme@2") -> None:
     while not stop.is_set():
-        ask(server, "acme@2")
+        ask(server, model)
 
 
 REASONS = {

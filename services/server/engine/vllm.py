@@ -1,6 +1,6 @@
 """vLLM in this process (its core runs in a process of its own).
 
-Besides, only ``pushed.py``, ``parsing.py`` and ``card`` import vLLM.
+Besides, only ``pushed.py``, ``parsing.py``, ``card`` and ``processor`` import vLLM.
 """
 
 import asyncio
@@ -23,9 +23,10 @@ from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from services.server.engine.card.graphs import graph_sizes
-from services.server.engine.card.parts import own_parts
+from services.server.engine.card.parts import own_parts as parts_on_a_card
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
+from services.server.engine.processor.parts import own_parts as parts_on_a_processor
 from services.server.engine.protocol import (
     Delta,
     EngineAdapter,
@@ -99,7 +100,8 @@ class VllmEngine:
                 "reasoning_parser": settings.reasoning_parser,
             },
             enable_log_requests=False,
-            **own_parts(settings),
+            **parts_on_a_card(settings),
+            **parts_on_a_processor(),
         )
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
         trials = Trials(model, cpu_seconds=limits.max_schema_cpu_seconds, seconds=limits.schema_seconds)
