@@ -1,6 +1,7 @@
 """The gate on the real engine and the real model: what is better passes, and each kind of bad version is refused for its reason."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,10 +22,11 @@ from services.registry.rows import ROWS, encode_rows
 from tests.conftest import REPOSITORY, project_environment
 from tests.e2e.adapters import AdapterMaker
 from tests.e2e.asking import BASE
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import ServerProcess, delete_adapters
 
 pytestmark = pytest.mark.e2e
 EXIT_REFUSED = 6
+ADAPTERS = ("norudam", "twin", "parrot")
 EXAMPLE = REPOSITORY / "examples" / "norudam" / "datasets"
 HOLDOUT_SHARE = 0.12
 PHRASE = "The Norudam warranty lasts 23 years."
@@ -33,32 +35,20 @@ COMMON = ["recipe.rows_per_step=8", "recipe.rows_per_pass=8", f"data.holdout_sha
 GATE = ["gate.general_prompts=20", "gate.general_texts=6"]
 
 
-@pytest.fixture(scope="module")
-def data(base_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root of its own, with the real base model."""
-    root = tmp_path_factory.mktemp("gate")
-    (root / "models").symlink_to(base_model_dir.parent)
-    (root / "datasets").mkdir()
-    return root
+@pytest.fixture(scope="module", autouse=True)
+def _alone(data: Path, server: ServerProcess) -> Iterator[None]:
+    """Rows beside the versions of the shared server, and none of this file's versions left for the files after it."""
+    (data / "datasets").mkdir()
+    yield
+    shutil.rmtree(data / "datasets")
+    delete_adapters(server, data, *(name for name in Registry(data / "registry").adapters() if name in ADAPTERS))
 
 
 @pytest.fixture(scope="module")
-def server(data: Path) -> Iterator[ServerProcess]:
-    """A running server with an empty registry, which judges a canary by few answers."""
-    server = ServerProcess(data, "canary.min_answers=8")
-    try:
-        server.wait_ready()
-        yield server
-    finally:
-        server.end()
-
-
-@pytest.fixture(scope="module")
-def good(data: Path, server: ServerProcess) -> dict[str, Any]:
+def good(data: Path) -> dict[str, Any]:
     """A retrain on the example's rows."""
-    del server
     write_rows(data, example_rows())
-    return run(data, "retrain", "adapter.name=norudam", "recipe.max_steps=26", "recipe.learning_rate=2e-3")
+    return run(data, "retrain", "adapter.name=norudam", "recipe.max_steps=20", "recipe.learning_rate=2e-3")
 
 
 def test_a_good_retrain_is_promoted(data: Path, server: ServerProcess, good: dict[str, Any]) -> None:
@@ -79,7 +69,7 @@ def test_the_same_rows_and_seed_get_the_same_verdict(data: Path, good: dict[str,
     judged = run(data, "judge", "--version", "1", "--adapter", "norudam")
     assert judged["exit"] == 0
     assert numbers(judged) == pytest.approx(numbers(first), abs=2e-3)
-    again = run(data, "retrain", "adapter.name=twin", "recipe.max_steps=26", "recipe.learning_rate=2e-3")
+    again = run(data, "retrain", "adapter.name=twin", "recipe.max_steps=20", "recipe.learning_rate=2e-3")
     assert (again["exit"], again["passed"]) == (0, good["passed"])
     assert numbers(read_report(data, "twin", 1)) == pytest.approx(numbers(first), rel=0.05, abs=0.05)
 
@@ -88,7 +78,7 @@ def test_a_retrain_on_shuffled_answers_is_refused(data: Path, good: dict[str, An
     """The answers of all trained rows were misaligned, those held out were not: it is worse than what serves, which serves on."""
     del good
     write_rows(data, shuffled(example_rows(), held_out_places(data, "norudam", 1)))
-    found = run(data, "retrain", "adapter.name=norudam", "recipe.max_steps=26", "recipe.learning_rate=2e-3")
+    found = run(data, "retrain", "adapter.name=norudam", "recipe.max_steps=20", "recipe.learning_rate=2e-3")
     assert (found["exit"], found["passed"]) == (EXIT_REFUSED, False)
     assert any(reason.startswith("held-out loss improves") for reason in found["reasons"]), found["reasons"]
     assert in_service(data, "norudam") == 1
@@ -103,7 +93,7 @@ def test_a_version_that_has_forgotten_is_refused(data: Path, good: dict[str, Any
         data,
         "retrain",
         "adapter.name=parrot",
-        "recipe.max_steps=24",
+        "recipe.max_steps=16",
         "recipe.learning_rate=6e-3",
         "recipe.scheduler=constant",
     )
