@@ -2,14 +2,19 @@
 
 import logging
 import sys
+import time
 from collections.abc import MutableMapping
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 import structlog
 
 _request: ContextVar[str] = ContextVar("request")
+_encoder = msgspec.json.Encoder(enc_hook=repr)
+_MICROSECONDS = 1_000_000
 
 
 def about_request(name: str) -> None:
@@ -28,10 +33,10 @@ def configure_logs(*, level: str = "INFO", as_json: bool | None = None) -> None:
     shared: list[Any] = [
         _add_request,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_time,
     ]
     if json_lines:
-        final: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        final: list[Any] = [structlog.processors.format_exc_info, _as_json]
     else:
         final = [
             structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
@@ -63,5 +68,16 @@ def _add_request(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapp
     return line
 
 
-def _json(line: Any, **_: Any) -> str:
-    return msgspec.json.encode(line, enc_hook=repr).decode()
+def _add_time(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    seconds, microseconds = divmod(time.time_ns() // 1000, _MICROSECONDS)
+    line["timestamp"] = f"{_second(seconds)}.{microseconds:06d}Z"
+    return line
+
+
+@lru_cache(maxsize=1)  # thousands of lines may share one
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
+
+
+def _as_json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
+    return _encoder.encode(line).decode()

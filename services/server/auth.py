@@ -12,6 +12,7 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from services.jobs.records import OPERATOR as OPERATOR_NAME
 from services.registry.layout import split_model_name
 from services.server.errors import InvalidApiKey, ModelForbidden, RoleMissing
+from services.server.headers import given
 from services.server.keys import ALL_MODELS, KEYLESS_NAME, Key, KeyFile, KeysError, Role
 
 log = structlog.get_logger(__name__)
@@ -69,7 +70,7 @@ class Doorkeeper:
         """
         client = connection.scope.get("client")
         if not is_private(connection) and (client is None or not is_loopback(client[0])):
-            require_role(self.identify(connection.headers.get("authorization")), "admin")
+            require_role(self.identify(_authorization(connection)), "admin")
 
     def _refreshed(self) -> bool:
         """Read the file again if it changed; whether there is any key. An unreadable file changes nothing and opens nothing."""
@@ -91,11 +92,16 @@ async def require_key(connection: Connection, handler: BaseRouteHandler) -> None
     (A coroutine, for Litestar would run a plain function in a thread.)
     """
     doorkeeper: Doorkeeper = connection.app.state.services.doorkeeper
-    key = GATE if is_private(connection) else doorkeeper.identify(connection.headers.get("authorization"))
+    key = GATE if is_private(connection) else doorkeeper.identify(_authorization(connection))
     role: Role | None = handler.opt["role"]
     if role is not None:
         require_role(key, role)
     connection.scope["state"]["key"] = key
+
+
+def _authorization(connection: Connection) -> str | None:
+    value = given(connection.scope, b"authorization")
+    return None if value is None else value.decode("latin-1")
 
 
 def require_role(key: Key, role: Role) -> None:

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal, NoReturn
 import msgspec
 
 from services.server.auth import authorize_model
+from services.server.body import read_body
 from services.server.chat.schema import prompts_of
 from services.server.decode import decode
 from services.server.errors import BadRequest
-from services.server.requests import ServerRequest, read_body, serving
+from services.server.requests import ServerRequest, serving
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

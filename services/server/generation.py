@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 
 import msgspec
@@ -81,8 +81,7 @@ class Generation:
         source = self._one(prompts[0], sampling) if len(prompts) == 1 else self._many(prompts, sampling)
         async with aclosing(source):
             async for deltas in source:
-                for delta in deltas:
-                    self._count(delta)
+                self._count(deltas)
                 yield deltas
         if not self.whole:
             raise EngineError("the engine stopped in the middle of an answer")
@@ -93,13 +92,13 @@ class Generation:
     def _taken(self, delta: Delta) -> bool:
         if self.take is None or not self.take(delta):
             return False
-        self._count(delta)
+        self._count((delta,))
         return True
 
-    def _count(self, delta: Delta) -> None:
+    def _count(self, deltas: Iterable[Delta]) -> None:
         if self._first_token is None:
             self._first_token = time.monotonic() - self._began
-        self.tally.add(delta)
+        self.tally.add(deltas)
 
     async def _many(self, prompts: list[list[int]], sampling: Sampling) -> AsyncGenerator[list[Delta], None]:
         arrived: asyncio.Queue[list[Delta] | None] = asyncio.Queue()  # bounded by the prompts' max_tokens

@@ -40,10 +40,8 @@ class AnswerHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request, pass it on, and complete its answer's headers."""
         began = time.monotonic()
-        given = next(
-            (value for name, value in scope.get("headers", ()) if name == REQUEST_ID), b""
-        )  # none in a lifespan
-        name = given if _SANE.fullmatch(given) else f"req_{secrets.token_hex(12)}".encode()
+        asked = given(scope, REQUEST_ID) or b""
+        name = asked if _SANE.fullmatch(asked) else f"req_{secrets.token_hex(12)}".encode()
 
         async def send_headed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -54,6 +52,14 @@ class AnswerHeaders:
 
         about_request(name.decode())
         await self._app(scope, receive, send_headed)
+
+
+def given(scope: Scope, name: bytes) -> bytes | None:
+    """The value of a request's header, by its name in small letters; Litestar would make an object of all of them."""
+    for other, value in scope.get("headers", ()):  # none in a lifespan
+        if other == name:
+            return value
+    return None
 
 
 async def tell_allowance(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -3,7 +3,6 @@
 Key (guard) -> phase -> body -> phase again -> shape -> model -> admission -> tokens -> sampling -> engine.
 """
 
-import asyncio
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,10 +11,10 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import HTTPException
 
 from services.server.answer import Answer, Deltas, PlainAnswer, StreamedAnswer
 from services.server.auth import authorize_model
+from services.server.body import read_body
 from services.server.chat.frames import ChatAnswer, ChatFrames, Envelope
 from services.server.chat.schema import (
     ChatRequest,
@@ -27,9 +26,8 @@ from services.server.chat.schema import (
 )
 from services.server.chat.shape import shape_of
 from services.server.chat.text_frames import TextAnswer, TextFrames
-from services.server.decode import refuse_deep
 from services.server.engine.protocol import Sampling
-from services.server.errors import BROKEN_BODY, BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
+from services.server.errors import BadRequest
 from services.server.generation import Generation
 from services.server.keys import Key
 from services.server.limits.meter import Meter
@@ -194,33 +192,3 @@ def _with_usage(asked: ChatRequest | CompletionRequest) -> bool:
 
 async def _echoes(model: Model, prompts: list[list[int]], answers: int) -> list[str]:
     return [text for prompt in prompts for text in [await model.renderer.decode(prompt)] * answers]
-
-
-async def read_body(request: ServerRequest, services: Services) -> bytes:
-    """The body, within the limits of size, time and depth.
-
-    Raises:
-        UnsupportedMediaType: it is compressed, or not JSON.
-        BodyTooLarge: over ``limits.max_body_bytes``.
-        BodyTooSlow: not there within ``limits.body_seconds``.
-        BadRequest: it broke off, or is nested deeper than ``limits.max_json_depth``.
-        Unavailable: the server began to stop meanwhile.
-    """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise UnsupportedMediaType("Send the body as 'Content-Type: application/json'.")
-    if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
-    try:
-        async with asyncio.timeout(services.limits.body_seconds):
-            body = await request.body()
-    except TimeoutError:
-        raise BodyTooSlow(f"The body did not arrive within {services.limits.body_seconds:g} seconds.") from None
-    except HTTPException as error:
-        if error.status_code == BodyTooLarge.status:
-            raise BodyTooLarge(f"The body is over {services.limits.max_body_bytes} bytes.") from None
-        raise BadRequest(BROKEN_BODY) from None
-    # The drain does not wait for a request that has no body yet: it may be over, and the engine closing.
-    services.lifecycle.require_serving()
-    refuse_deep(body, services.limits.max_json_depth)
-    return body

@@ -127,5 +127,6 @@ class Renderer:
 
 
 def _render(tokenizer: Tokenizer, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
-    text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True, **options)
-    return tokenizer.encode(text, add_special_tokens=False)  # the template wrote them
+    return tokenizer.encode(
+        tokenizer.render(conversation, **options), add_special_tokens=False
+    )  # the template wrote them

@@ -1,6 +1,7 @@
 """What a request consumed."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 import msgspec
 
@@ -44,14 +45,19 @@ class Tally:
         self.finish_reasons: Counter[str] = Counter()
         self.ended = 0
 
-    def add(self, delta: Delta) -> None:
-        """Count one delta."""
-        self.completion_tokens += delta.tokens
-        self.reasoning_tokens += delta.reasoning_tokens
-        self.cached_tokens = max(self.cached_tokens, delta.cached_tokens)
-        if delta.finish_reason is not None:
-            self.finish_reasons[delta.finish_reason] += 1
-            self.ended += 1
+    def add(self, deltas: Iterable[Delta]) -> None:
+        """Count deltas: each says how much of the prompt was cached, an answer's last how much was reasoning."""
+        tokens, cached = 0, self.cached_tokens
+        for delta in deltas:  # an attribute of this object would take three times as long
+            tokens += delta.tokens
+            if delta.cached_tokens > cached:  # noqa: PLR1730 - max() takes as long as all the rest
+                cached = delta.cached_tokens
+            if delta.finish_reason is not None:
+                self.reasoning_tokens += delta.reasoning_tokens
+                self.finish_reasons[delta.finish_reason] += 1
+                self.ended += 1
+        self.completion_tokens += tokens
+        self.cached_tokens = cached
 
     def usage(self) -> Usage:
         """The counts in OpenAI's shape."""

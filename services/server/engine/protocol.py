@@ -173,8 +173,8 @@ class Tokenizer(Protocol):
     chat_template: Any
     special_tokens: re.Pattern[str]
 
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
-        """Render messages; with ``tokenize=False`` the text."""
+    def render(self, conversation: list[dict[str, Any]], **options: Any) -> str:
+        """The text of a conversation, up to where the assistant begins to speak; ``options`` are the chat template's."""
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of ``text``."""

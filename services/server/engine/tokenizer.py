@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from services.common.special_tokens import spelling_of
+from services.server.engine.chat_template import ChatTemplate
 from services.server.engine.pieces import Pieces
 
 
@@ -20,6 +21,7 @@ class FastTokenizer:
     def __init__(self, folder: Path) -> None:
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         self.chat_template: Any = self._tokenizer.chat_template
+        self._template = ChatTemplate(self._tokenizer)
         self.special_tokens = spelling_of(self._tokenizer)
         self._backend: Any = getattr(self._tokenizer, "backend_tokenizer", None)  # None: written in Python
         if self._backend is not None:
@@ -28,9 +30,9 @@ class FastTokenizer:
         fit = self._backend is not None and Pieces.fit(self._backend)
         self._pieces = Pieces(self._backend) if fit else None
 
-    def apply_chat_template(self, conversation: list[dict[str, Any]], **options: Any) -> Any:
-        """Render messages; with ``tokenize=False`` the text."""
-        return self._tokenizer.apply_chat_template(conversation, **options)
+    def render(self, conversation: list[dict[str, Any]], **options: Any) -> str:
+        """The text of a conversation; see ``ChatTemplate.render``."""
+        return self._template.render(conversation, **options)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The token ids of ``text``."""

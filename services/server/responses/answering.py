@@ -1,8 +1,9 @@
 """What ``POST /v1/responses`` does before its first token: the way of a chat request, in and out in other terms."""
 
 from services.server.answer import Answer, PlainAnswer, StreamedAnswer
+from services.server.body import read_body
 from services.server.keys import Key
-from services.server.requests import ServerRequest, ended_by_error, prepare_chat, read_body, serving
+from services.server.requests import ServerRequest, ended_by_error, prepare_chat, serving
 from services.server.responses.convert import chat_request_of, in_responses_terms, responses_terms
 from services.server.responses.document import ResponseAnswer, ResponseDocument
 from services.server.responses.frames import ResponseFrames

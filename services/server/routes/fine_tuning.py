@@ -8,9 +8,10 @@ from litestar.params import FromPath, FromQuery
 
 from services.jobs.records import Job
 from services.server.auth import authorize_model, require_key
+from services.server.body import read_body
 from services.server.errors import BadRequest, FileNotFound
 from services.server.keys import Key
-from services.server.requests import ServerRequest, read_body
+from services.server.requests import ServerRequest
 from services.server.tuning.house import Tuning, adapters_of, bounded, off_loop
 from services.server.tuning.schema import METADATA_PAIRS, decode_job, new_job
 from services.server.tuning.views import (
