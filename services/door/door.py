@@ -1,7 +1,7 @@
 """The door itself: one port, lent to one server at a time."""
 
+import asyncio
 import json
-import select
 import socket
 import sys
 from datetime import UTC, datetime
@@ -9,17 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from services.common.private_socket import listen_privately
-from services.door.loan import LENT, TAKEN, peer
+from services.door.loan import SAYS, TAKEN, lent, listens, peer
+from services.door.unavailable import Unavailable
 
 _WAITING_CLIENTS = 2048
 _WAITING_SERVERS = 8
+_DEFER_SECONDS = 1  # or once so long has passed
+_FIRST_SECONDS = (
+    2.0  # a server that outlived the door before asks within less: its clients wait for it, and are not sent away
+)
 _PRIVATE = 0o600
 
 
 class Door:
     """Binds a port and lends it to whoever of ``user`` asks first, until that one hangs up.
 
-    The port listens while it is lent: without a server clients are refused at once, as without a door.
+    The port always listens. While it is lent its clients are the server's; else the door says 503 to them (docs/decisions/0100).
 
     Args:
         host: the address to bind.
@@ -34,11 +39,14 @@ class Door:
     def __init__(self, host: str, port: int, path: Path, user: int) -> None:
         self._port = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # A client is let in once it has sent something: a server that stops would close on one that has not, unheard.
+        self._port.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
         self._port.bind((host, port))
         self._asking = listen_privately(path, _WAITING_SERVERS)
         path.chmod(_PRIVATE)
         self._user = user
-        self._server: socket.socket | None = None  # who has the port
+        self._port.listen(_WAITING_CLIENTS)
+        self._port.setblocking(False)
 
     def run(self) -> None:
         """Lend until the process ends.
@@ -46,16 +54,49 @@ class Door:
         Raises:
             OSError: a server has made something else of the port.
         """
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        lending = _Lending(self._port, self._asking, self._user, over)
+        lending.begin()
         say("door open", port=self._port.getsockname()[1])
-        while True:
-            waiting = [self._asking] if self._server is None else [self._asking, self._server]
-            ready, _, _ = select.select(waiting, [], [])
-            if self._server in ready:  # first: a server that was started again asks as soon as the one before is gone
-                self._take_back()
-            if self._asking in ready:
-                self._answer()
+        await over
+
+
+class _Lending:
+    """Who has the port. All of it happens in callbacks, none of which waits: no client is between door and server.
+
+    Args:
+        over: where what ends the door is put.
+    """
+
+    def __init__(self, port: socket.socket, asking: socket.socket, user: int, over: "asyncio.Future[None]") -> None:
+        self._port = port
+        self._asking = asking
+        self._user = user
+        self._over = over
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(lambda _, context: self._end(context.get("exception") or RuntimeError()))
+        self._unavailable = Unavailable(port, self._end)
+        self._server: socket.socket | None = None  # who has it
+
+    def begin(self) -> None:
+        """Answer clients and servers."""
+        self._loop.add_reader(self._asking, self._answer)
+        self._loop.call_later(_FIRST_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        if self._server is None:
+            self._unavailable.begin()
+
+    def _end(self, error: BaseException) -> None:
+        if not self._over.done():
+            self._over.set_exception(error)
 
     def _answer(self) -> None:
+        while self._server is not None and self._hear(self._server):
+            pass  # first: a server that was started again asks as soon as the one before is gone
         asking, _ = self._asking.accept()
         asking.setblocking(False)
         if peer(asking) != self._user:
@@ -65,19 +106,41 @@ class Door:
             _tell(asking, TAKEN)
             asking.close()
         else:
-            self._port.listen(_WAITING_CLIENTS)
-            self._server = asking
-            if _tell(asking, LENT, self._port.fileno()):
-                say("port lent")
-            else:
-                self._take_back()
+            self._lend(asking)
 
-    def _take_back(self) -> None:
-        """The server is gone, or says something, which none does: whose turn is next is asked anew."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        self._port.shutdown(socket.SHUT_RDWR)  # of the port itself, whoever still has it open: it listens no more
+    def _lend(self, asking: socket.socket) -> None:
+        self._unavailable.pause()
+        self._server = asking
+        if _tell(asking, lent(self._unavailable.start_seconds), self._port.fileno()):
+            say("port lent")
+            self._loop.add_reader(asking, self._hear, asking)
+        else:
+            self._take_back(asking)
+
+    def _hear(self, server: socket.socket) -> bool:
+        """Whether it said something: how long its start took. Its end, or anything else, ends its turn."""
+        try:
+            said = server.recv(SAYS.size)
+        except BlockingIOError:
+            return False
+        except OSError:
+            said = b""
+        if len(said) == SAYS.size:
+            [self._unavailable.start_seconds] = SAYS.unpack(said)
+        else:
+            self._take_back(server)
+        return True
+
+    def _take_back(self, server: socket.socket) -> None:
+        """Whose turn is next is asked anew."""
+        self._loop.remove_reader(server)
+        server.close()
+        self._server = None
+        if not listens(self._port):
+            self._end(OSError(0, "it does not listen any more"))
+            return
+        self._port.setblocking(False)  # whatever the server made of it
+        self._unavailable.begin()
         say("port taken back")
 
 
@@ -87,9 +150,9 @@ def say(event: str, **facts: Any) -> None:
     sys.stderr.write(json.dumps(line) + "\n")
 
 
-def _tell(asking: socket.socket, word: bytes, *lent: int) -> bool:
+def _tell(asking: socket.socket, words: bytes, *sockets: int) -> bool:
     """Whether it was still there to be told."""
     try:
-        return socket.send_fds(asking, [word], lent) == len(word)
+        return socket.send_fds(asking, [words], sockets) == len(words)
     except OSError:
         return False

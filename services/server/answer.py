@@ -19,7 +19,6 @@ from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineBusy, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
-from services.server.lifecycle import RETRY_SECONDS
 
 log = structlog.get_logger(__name__)
 
@@ -150,7 +149,9 @@ class Answer:
         else:
             if not isinstance(cause, Exception):
                 raise cause
-            error = translate(cause) if self._rename is None else self._rename(translate(cause))
+            error = translate(cause, generation.retry_seconds)
+            if self._rename is not None:
+                error = self._rename(error)
             if error.status >= SERVER_FAULT:
                 log.error("request failed", cause=type(cause).__name__, trace=trace_of(cause))
         generation.outcome = error.code or "bad_request"
@@ -264,8 +265,8 @@ class PlainAnswer(Answer):
         return True
 
 
-def translate(cause: BaseException) -> ServerError:
-    """The client's view of an error of the engine or the server."""
+def translate(cause: BaseException, retry_seconds: Callable[[], int]) -> ServerError:
+    """The client's view of an error of the engine or the server, which is back after so long where it is gone."""
     if isinstance(cause, ServerError):
         return cause
     if isinstance(cause, RequestRefused):
@@ -274,7 +275,7 @@ def translate(cause: BaseException) -> ServerError:
         return Unavailable(
             "The engine failed while answering; the server is restarting.",
             code="engine_dead",
-            retry_after=RETRY_SECONDS,
+            retry_after=retry_seconds(),
         )
     if isinstance(cause, EngineBusy):
         return Unavailable(str(cause), retry_after=1)

@@ -43,7 +43,7 @@ def create_app(services: Services) -> ASGIApp:
         debug=False,
     )
     litestar.state.openapi = msgspec.json.encode(document(litestar.routes, services.limits))
-    return AnswerHeaders(litestar)
+    return AnswerHeaders(litestar, services.lifecycle)
 
 
 def _answer_error(request: Request[Any, Any, Any], error: Exception) -> Response[ErrorAnswer]:

@@ -67,6 +67,16 @@ class Doors:
         """Why no app reaches the server, though it listens; None while they do."""
         return self._port.unreachable if isinstance(self._port, LentPort) else None
 
+    @property
+    def start_seconds(self) -> int:
+        """How long the start of the server before took, as the door says; 0 where nobody knows."""
+        return self._port.start_seconds if isinstance(self._port, LentPort) else 0
+
+    def started(self, seconds: int) -> None:
+        """Let the door know how long this start took."""
+        if isinstance(self._port, LentPort):
+            self._port.started(seconds)
+
     async def serve(self) -> None:
         """Listen until ``close``; a listener that ends by itself ends both."""
         tasks = [asyncio.create_task(listener.serve()) for listener in self._listeners]

@@ -1,9 +1,10 @@
 """What goes wrong while serving, as a tree, and its one translation into OpenAI's error shape."""
 
 import math
-import random
 
 import msgspec
+
+from services.common.retrying import SERVICE_SECONDS, retry_headers
 
 SERVER_FAULT = 500  # statuses from here on are not the client's doing
 BROKEN_BODY = "The body ended before it was whole, or its chunks cannot be read."
@@ -65,11 +66,7 @@ class ServerError(Exception):
         """The answer's headers beside its type and length."""
         if self.retry_after is None:
             return []
-        longest = self.longest_retry_seconds
-        seconds = min(self.retry_after, longest)
-        # OpenAI's SDKs prefer milliseconds and add no jitter: without ours a refused burst returns as the same burst.
-        spread = min(seconds * random.uniform(1.0, 1.5), longest)  # noqa: S311 - no secret
-        return [(b"retry-after", b"%d" % seconds), (b"retry-after-ms", b"%d" % (spread * 1000))]
+        return retry_headers(self.retry_after, self.longest_retry_seconds)
 
 
 class BadRequest(ServerError):
@@ -291,6 +288,7 @@ class Unavailable(ServerError):
     status = 503
     type = "server_error"
     code = "service_unavailable"
+    longest_retry_seconds = SERVICE_SECONDS
 
 
 def unexpected() -> ServerError:

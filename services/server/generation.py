@@ -127,6 +127,10 @@ class Generation:
             pumping.cancel()
             await asyncio.gather(pumping, return_exceptions=True)
 
+    def retry_seconds(self) -> int:
+        """After how long it would be answered, were the engine gone."""
+        return self._services.lifecycle.retry_seconds()
+
     def runs_in(self, work: "asyncio.Task[None]") -> None:
         """Say which task answers.
 

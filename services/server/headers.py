@@ -11,8 +11,10 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.logs import about_request
 from services.server.admission import Allowance
+from services.server.lifecycle import Lifecycle
 
 SERVER = (b"server", b"whetstone")  # else Granian names itself
+CLOSE = (b"connection", b"close")
 REQUEST_ID = b"x-request-id"
 PROCESSING_MS = b"openai-processing-ms"
 LIMIT = b"x-ratelimit-limit-requests"
@@ -34,8 +36,9 @@ class AnswerHeaders:
     needs no taking back.)
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, lifecycle: Lifecycle) -> None:
         self._app = app
+        self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request, pass it on, and complete its answer's headers."""
@@ -47,6 +50,8 @@ class AnswerHeaders:
             if message["type"] == "http.response.start":
                 elapsed = b"%d" % ((time.monotonic() - began) * _MILLISECONDS)
                 own = [SERVER, (REQUEST_ID, name), (PROCESSING_MS, elapsed)]
+                if self._lifecycle.ending:  # no next request crosses the connection's end
+                    own.append(CLOSE)
                 message["headers"] = [*message["headers"], *own, *_rate_limit(scope)]
             await send(message)
 

@@ -36,6 +36,7 @@ class LentPort:
 
     Attributes:
         unreachable: why no app reaches the port; None while it is lent.
+        start_seconds: how long the last start took, which the door knows and is told; 0 where nobody knows.
 
     Raises:
         StartRefused: another server has it.
@@ -46,6 +47,8 @@ class LentPort:
         self._listener = listener
         self._stopping = asyncio.Event()
         self.unreachable: str | None = None
+        self.start_seconds = 0
+        self._loan: Loan | None = None
         try:
             self._loan = self._ask()
         except PortTaken as error:
@@ -57,7 +60,7 @@ class LentPort:
         A door that is gone took its network along, and every client with it: what is still answered there ends by itself.
         """
         answering: set[asyncio.Task[None]] = set()  # on ports that are gone
-        while (loan := await self._lent()) is not None:
+        while (loan := await self._next()) is not None:
             listener = self._listener(loan.port)
             serving = asyncio.create_task(listener.serve())
             watching = [asyncio.create_task(loan.over()), asyncio.create_task(self._stopping.wait())]
@@ -71,7 +74,7 @@ class LentPort:
                     self._stopping.set()
                     await serving  # first: a port that is shut under Granian keeps it from ending
             finally:
-                loan.give_back()
+                self.close()
             answering = {task for task in answering if not task.done()} | {serving}
         await asyncio.gather(*answering)
 
@@ -79,17 +82,23 @@ class LentPort:
         """Let nobody in any more."""
         self._stopping.set()
 
+    def started(self, seconds: int) -> None:
+        """Let this door know how long the start took, and those that come after it."""
+        self.start_seconds = seconds
+        if self._loan is not None:
+            self._loan.tell(seconds)
+
     def close(self) -> None:
-        """Give back what was never served."""
+        """Give the port back."""
         if self._loan is not None:
             self._loan.give_back()
+            self._loan = None
 
-    async def _lent(self) -> Loan | None:
+    async def _next(self) -> Loan | None:
         """The next loan; None where there is to be none."""
         while not self._stopping.is_set():
-            if (loan := self._loan) is not None:
-                self._loan = None
-                return loan
+            if self._loan is not None:
+                return self._loan
             try:
                 self._loan = await asyncio.to_thread(self._ask)
             except PortTaken as error:
@@ -98,8 +107,7 @@ class LentPort:
             if self._loan is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _ASK_SECONDS)
-        if self._loan is not None:
-            self._loan.give_back()
+        self.close()
         return None
 
     def _ask(self) -> Loan | None:
@@ -111,5 +119,8 @@ class LentPort:
             self.unreachable = f"no app reaches the server: {error}; `make up` starts the door"
             return None
         self.unreachable = None
+        if self.start_seconds:
+            loan.tell(self.start_seconds)
+        self.start_seconds = self.start_seconds or loan.start_seconds
         log.info("the port is lent", door=str(self._path))
         return loan

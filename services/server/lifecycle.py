@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import math
+import time
 from enum import StrEnum
 from typing import Protocol
 
+from services.common.retrying import until_ready
 from services.server.errors import ServerError, Unavailable
 
-RETRY_SECONDS = 5
 INTERRUPT_SECONDS = 5.0
 
 
@@ -35,18 +37,41 @@ _REASONS = {
 
 
 class Lifecycle:
-    """The phase, and the requests that a change of it concerns."""
+    """The phase, and the requests that a change of it concerns.
+
+    Attributes:
+        failure: why the engine does not run, once it failed.
+        start_seconds: how long the last start here took, this process's own once it is over; 0 where nobody knows.
+    """
 
     def __init__(self) -> None:
         self.phase = Phase.STARTING
         self.failure: str | None = None
+        self.start_seconds = 0
+        self._began = time.monotonic()
         self._running: set[Running] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
+    @property
+    def ending(self) -> bool:
+        """Whether this process answers no more requests."""
+        return self.phase in {Phase.DRAINING, Phase.FAILED}
+
+    def started(self) -> None:
+        """Requests are answered from here on."""
+        self.phase = Phase.SERVING
+        self.start_seconds = math.ceil(time.monotonic() - self._began)
+
+    def retry_seconds(self) -> int:
+        """After how long a request that is not answered now will be: by this process where it starts, else by the next."""
+        elapsed = time.monotonic() - self._began if self.phase is Phase.STARTING else 0.0
+        return until_ready(self.start_seconds, elapsed)
+
     def unavailable(self) -> Unavailable:
         """The error that answers requests in any phase but SERVING."""
-        return Unavailable(_REASONS.get(self.phase, "The server is not available."), retry_after=RETRY_SECONDS)
+        reason = _REASONS.get(self.phase, "The server is not available.")
+        return Unavailable(reason, retry_after=self.retry_seconds())
 
     def require_serving(self) -> None:
         """Raise ``Unavailable`` unless requests are served now."""

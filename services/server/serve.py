@@ -120,6 +120,7 @@ async def serve(plan: Plan) -> int:
         logging.getLogger(chatty).setLevel(logging.ERROR)  # Granian warns of being embedded
     services = build_services(plan)
     doors = services.doors = Doors(create_app(services), settings.server, settings.limits, plan.paths.server_socket)
+    services.lifecycle.start_seconds = doors.start_seconds
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -215,7 +216,9 @@ async def _run(plan: Plan, services: Services) -> None:
     """
     engine_settings = plan.settings.engine
     model = await start_within(_start(plan, services), start_seconds=engine_settings.start_seconds)
-    services.lifecycle.phase = Phase.SERVING
+    services.lifecycle.started()
+    if services.doors is not None:
+        services.doors.started(services.lifecycle.start_seconds)
     watch = RegistryWatch(plan.paths.registry, poll_seconds=plan.settings.adapters.poll_seconds)
     try:
         async with asyncio.TaskGroup() as group:

@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import openai
 import pytest
 
+from services.common.retrying import UNKNOWN_START_SECONDS
+from services.door.loan import borrow
 from services.server.__main__ import main
+from services.server.engine.protocol import Engine
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile
 from services.server.readiness import Readiness
@@ -118,8 +122,8 @@ async def test_another_door_is_served_without_a_new_start(served: Served, door: 
     before = _open_files()
     for _ in range(3):
         with DoorProcess(door.path, free_port()) as other:
+            assert await answer(other.port), "no client was sent away before the server was there"
             await served.until_ready()
-            assert await answer(other.port)
         await served.until_ready(False)
     await until(lambda: _open_files() <= before)  # Granian's threads close them
     assert not served.task.done()
@@ -172,14 +176,38 @@ async def test_a_server_whose_port_another_took_meanwhile_ends(served: Served, d
 
 
 async def test_the_next_server_has_the_port(tmp_path: Path, door: DoorProcess) -> None:
-    """One that ends gives it back; a client in between is refused at once."""
+    """One that ends gives it back, and the door answers clients in between: it was told how long a start takes here."""
     for _ in range(2):
         served = Served(tmp_path, door.path)
         await served.until_ready()
         assert await answer(door.port)
         assert await served.stop() == 0
-        with pytest.raises(openai.APIConnectionError):
+        with pytest.raises(openai.InternalServerError) as caught:
             await answer(door.port)
+        assert 0 < int(caught.value.response.headers["retry-after"]) < UNKNOWN_START_SECONDS
+
+
+async def test_a_server_that_starts_says_how_long_it_will_take(tmp_path: Path, door: DoorProcess) -> None:
+    """As long as the last start here, which the door knows."""
+    loan = borrow(door.path)
+    loan.tell(50)
+    loan.give_back()
+
+    async def start() -> Engine:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    made = plan(tmp_path, FakeEngine(), door=str(door.path))
+    task = asyncio.create_task(serve(msgspec.structs.replace(made, start_engine=start)))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{door.port}") as http, asyncio.timeout(10):
+        said = await http.get("/v1/models")
+        while "starting" not in said.text:  # the door's
+            await asyncio.sleep(0.02)
+            said = await http.get("/v1/models")
+    assert said.status_code == 503
+    assert 45 <= int(said.headers["retry-after"]) <= 55
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert await task == 0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
