@@ -1,6 +1,9 @@
 """What vLLM reads from the environment alone; set before its first import."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from services.server.settings import EngineSettings
 
@@ -27,5 +30,9 @@ def prepare_environment(settings: EngineSettings) -> None:
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**23))
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "2")  # requests were drained before the engine ends
+    # Where its processes talk to each other; vLLM leaves the files of its sockets behind.
+    sockets = tempfile.mkdtemp(prefix="whetstone-engine-")
+    atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+    os.environ["VLLM_RPC_BASE_PATH"] = sockets
     for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION"):
         os.environ.pop(door, None)

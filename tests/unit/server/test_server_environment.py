@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import uuid
+from pathlib import Path
 
 import msgspec
 
@@ -46,6 +48,14 @@ def test_no_plugin_is_loaded() -> None:
     """An empty list, not none: vLLM loads every plugin that is installed where it finds no list."""
     assert prepared(VLLM_PLUGINS="lora_hf_hub_resolver")["VLLM_PLUGINS"] == ""
     assert prepared()["VLLM_PLUGINS"] == ""
+
+
+def test_the_engines_sockets_go_with_the_server() -> None:
+    """They have a folder of their own, which vLLM would leave full and this process removes; a socket's path has 107 bytes."""
+    folder = Path(prepared()["VLLM_RPC_BASE_PATH"])
+    assert "whetstone" in folder.name
+    assert len(str(folder / str(uuid.uuid4()))) <= 107
+    assert not folder.exists()
 
 
 def test_nothing_calls_out() -> None:

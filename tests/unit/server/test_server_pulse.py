@@ -9,6 +9,8 @@ import pytest
 
 from services.server.errors import StartRefused
 from services.server.serve import serve_and_leave
+from tests.e2e.serving import below
+from tests.support.processes import lives, until
 from tests.unit.server.fakes import FakeEngine
 from tests.unit.server.harness import plan
 
@@ -29,6 +31,22 @@ async def main():
 uvloop.run(main())
 """
 PAUSE = "os.kill(int(watcher), signal.SIGSTOP); time.sleep(1.5); os.kill(int(watcher), signal.SIGCONT); time.sleep(0.4)"
+
+# Starts a process as vLLM starts its core: in a thread, with multiprocessing. It starts another, and neither looks whether the server lives.
+SERVER = """
+import asyncio, multiprocessing, subprocess, uvloop
+from services.server.pulse import watched
+
+async def main():
+    core = multiprocessing.get_context("spawn").Process(target=subprocess.run, args=(["sleep", "60"],))
+    async with watched(20.0):
+        await asyncio.to_thread(core.start)
+        await asyncio.sleep({seconds})
+    assert core.is_alive()
+    core.kill()
+
+uvloop.run(main())
+"""
 
 
 async def _code(happens: str) -> int:
@@ -56,3 +74,28 @@ async def test_a_start_that_is_refused_ends_at_once(tmp_path: Path) -> None:
     refused = plan(tmp_path, FakeEngine(), host="0.0.0.0", stuck_seconds=600.0)  # noqa: S104 - no key was made
     with pytest.raises(StartRefused, match="no API key was made"):
         await asyncio.wait_for(serve_and_leave(refused), 20)
+
+
+async def test_the_engine_does_not_outlive_a_server_that_is_killed() -> None:
+    """Neither its core nor what that started; who sees to it is gone, too."""
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER.format(seconds=60), cwd=ROOT)
+    await asyncio.to_thread(until, lambda: b"sleep" in map(_name, below(server.pid)))
+    await asyncio.sleep(1.5)  # a beat
+    family = below(server.pid)
+    assert len(family) >= 3
+    server.kill()
+    await server.wait()
+    await asyncio.to_thread(until, lambda: not any(map(lives, family)), 10)
+
+
+async def test_the_engine_is_left_to_a_server_that_ends() -> None:
+    """Which ends it itself, and hears of it."""
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER.format(seconds=2), cwd=ROOT)
+    assert await asyncio.wait_for(server.wait(), 20) == 0
+
+
+def _name(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/comm").read_bytes().strip()
+    except FileNotFoundError:
+        return b""
