@@ -19,7 +19,9 @@ from services.registry.layout import Registry
 from services.trainer.work.deletions import Deleter, give_up
 from services.trainer.work.desk import Desk
 from tests.conftest import REPOSITORY, project_environment
+from tests.support.doors import DoorProcess
 from tests.support.nowhere import Nowhere
+from tools.serving import free_port
 
 START_SECONDS = 240.0
 STOP_SECONDS = 60.0
@@ -31,9 +33,9 @@ class ServerProcess:
     Args:
         data: the data root, with ``models`` in it.
         overrides: settings, as ``table.key=value``.
-        port: of a server that ended, whose place this one takes; a free one where it is None.
         kill_at: a place at which it dies, as ``services.common.killpoints`` takes it.
         inside: a network that leads nowhere, in which it runs; it is asked through its private socket.
+        door: lends it its port, in place of one of its own.
 
     Attributes:
         start_seconds: from its start until it was ready, once it is.
@@ -44,17 +46,18 @@ class ServerProcess:
         self,
         data: Path,
         *overrides: str,
-        port: int | None = None,
         kill_at: str = "",
         inside: Nowhere | None = None,
+        door: DoorProcess | None = None,
     ) -> None:
         self.start_seconds: float | None = None
         self.inside = inside
-        self.port = port or _free_port()
+        self.port = door.port if door is not None else free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = data / f"server-{self.port}.log"
         cores = f"engine.cpu_threads_bind=0-{(os.cpu_count() or 1) - 1}"
-        settings = [f"server.port={self.port}", cores, *overrides]
+        lent = [f"server.door={door.path}"] if door is not None else []
+        settings = [f"server.port={self.port}", cores, *lent, *overrides]
         arguments = [word for setting in settings for word in ("--set", setting)]
         within = inside.prefix if inside is not None else []
         self._began = time.monotonic()
@@ -62,7 +65,7 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 [*within, sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
                 cwd=REPOSITORY,
-                env=project_environment(data, WHETSTONE_KILL_AT=kill_at),
+                env=project_environment(data, WHETSTONE_KILL_AT=kill_at, WHETSTONE_PUBLISHED_AT="127.0.0.1"),
                 stdout=log,
                 stderr=log,
             )
@@ -190,9 +193,3 @@ def below(pid: int) -> list[int]:
 def _listens(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(path) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

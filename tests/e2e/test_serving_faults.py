@@ -1,17 +1,19 @@
 """The real server and its engine killed, again and again, and hanging, running, loading or starting: a restart is all that brings the service back.
 
-Two kills of the engine and one of the server here; ``make crash-test`` has ten and four. Each server takes the place of the one before.
+Two kills of the engine and one of the server here; ``make crash-test`` has ten and four. Each server takes the place of the one before, on
+the port of one door.
 """
 
 import os
 import shutil
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import httpx
 import openai
 import pytest
 
@@ -20,9 +22,12 @@ from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from services.server.serve import EXIT_FAILED, EXIT_STUCK
 from tests.e2e.adapters import publish_variant
+from tests.e2e.apps import App
 from tests.e2e.asking import ANSWERS, LONG, MESSAGES, ask
 from tests.e2e.serving import ServerProcess, is_engine, left_over
+from tests.support.doors import DoorProcess
 from tests.support.nowhere import Nowhere
+from tools.serving import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -32,92 +37,27 @@ PLACES = ("probed", "in service", "checked", "loaded")[
 ]  # of loading, at which the server is killed
 HANGING_START_SECONDS = 30
 SOON_STUCK = "engine.stuck_seconds=10"
-STREAMED_TOKENS = 64  # long beside a plain answer's ten, so that a kill meets streams
 WAITING_SECONDS = 5.0  # less than whoever calls out waits: the first of several tries for a name takes as long
-PATIENCE = 100  # tries of the SDK, which waits up to 8 s between two: a start takes longer than its usual two tries
-
-
-class App:
-    """Asks for ever with the official client, one plain request and one stream after the other.
-
-    Args:
-        url: the server's.
-        model: the version that is to answer, with its words.
-
-    Attributes:
-        answers: so many came whole.
-        broken: streams that ended in an error event, by what it said.
-        statuses: of every response, those included that the SDK tried again.
-        fault: what no client may ever see.
-    """
-
-    def __init__(self, url: str, model: tuple[str, str]) -> None:
-        self._model = model
-        self.answers = 0
-        self.broken: list[str] = []
-        self.statuses: set[int] = set()
-        self.fault: BaseException | None = None
-        self._over = threading.Event()
-        http = openai.DefaultHttpxClient(
-            event_hooks={"response": [lambda response: self.statuses.add(response.status_code)]}
-        )
-        self._client = openai.OpenAI(
-            base_url=f"{url}/v1", api_key="none", max_retries=PATIENCE, timeout=120, http_client=http
-        )
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        """Let the last answer come; where the server is gone for good, it never does."""
-        self._over.set()
-        self._thread.join(120)
-        self._client.close()
-
-    def _run(self) -> None:
-        try:
-            while not self._over.is_set():
-                self._plain()
-                self._stream()
-        except BaseException as error:  # noqa: BLE001 - told by the test
-            self.fault = error
-
-    def _plain(self) -> None:
-        answer = self._client.chat.completions.create(model="acme", messages=MESSAGES, temperature=0, max_tokens=16)
-        assert (answer.model, answer.choices[0].message.content) == self._model
-        self.answers += 1
-
-    def _stream(self) -> None:
-        try:
-            chunks = self._client.chat.completions.create(
-                model="acme", messages=LONG, stream=True, max_tokens=STREAMED_TOKENS
-            )
-            assert {chunk.model for chunk in chunks} == {self._model[0]}
-        except openai.APIStatusError:
-            raise
-        except (
-            openai.APIError
-        ) as error:  # the stream had begun, and its client is told; asking again is the app's own business
-            self.broken.append(str(error))
-        else:
-            self.answers += 1
+SDK_SECONDS = 60  # that no SDK is told to wait for longer than
 
 
 class Lives:
-    """One server after the other on the same data and the same port.
+    """One server after the other on the same data and the same door's port.
 
     Args:
         data: the data root, with two versions of ``acme``.
+        door: it is open.
     """
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, door: DoorProcess) -> None:
         self._data = data
+        self._door = door
         self._last: ServerProcess | None = None
 
     def start(self, *overrides: str, kill_at: str = "", inside: Nowhere | None = None) -> ServerProcess:
         """The next, once it is ready: as Compose does, restart: unless-stopped."""
         self.end()
-        port = self._last.port if self._last is not None else None
-        self._last = ServerProcess(self._data, *overrides, port=port, kill_at=kill_at, inside=inside)
+        self._last = ServerProcess(self._data, *overrides, kill_at=kill_at, inside=inside, door=self._door)
         self._last.wait_ready()
         return self._last
 
@@ -154,9 +94,10 @@ def lives(data: Path, versions: dict[int, Manifest]) -> Iterator[Lives]:
             shutil.rmtree(folder)
     for version in (1, 2):
         promote(Registry(data / "registry"), "acme", version)
-    lives = Lives(data)
-    yield lives
-    lives.end()
+    with DoorProcess(data / "door" / "door.sock", free_port()) as door:
+        lives = Lives(data, door)
+        yield lives
+        lives.end()
 
 
 @pytest.fixture(scope="module")
@@ -215,12 +156,11 @@ def test_server_that_is_killed_while_it_loads_a_version_mixes_nothing(
 def _killed_at(place: str, server: ServerProcess, old: tuple[str, str]) -> None:
     """Ask until the server is dead; it is to die at ``place`` of loading."""
     family = server.family()
-    with pytest.raises(openai.APIConnectionError):
+    with pytest.raises((openai.APIConnectionError, openai.InternalServerError)):  # the second is the door's
         _keep_asking(server, old)
     assert server.process.wait(30) == -signal.SIGKILL
     assert f"killed at loading: {place}\n" in server.log.read_text()
-    for pid in left_over(family, 0):  # in a container they end with it
-        os.kill(pid, signal.SIGKILL)
+    assert left_over(family, 15) == [], "the engine does not outlive its server"
 
 
 def _keep_asking(server: ServerProcess, expected: tuple[str, str]) -> None:
@@ -231,7 +171,7 @@ def _keep_asking(server: ServerProcess, expected: tuple[str, str]) -> None:
 def test_engine_that_is_killed_again_and_again_comes_back(
     lives: Lives, record_property: Callable[[str, object], None]
 ) -> None:
-    """Each time without a human and with the same version; clients see 503 and error events, and the SDK's tries end well."""
+    """Each time without a human and with the same version; clients see 503 and error events alone, and the SDK's own two retries end well."""
     server = lives.running()
     model = ask(server, "acme")
     assert model in {("acme@2", ANSWERS[2]), ("acme@1", ANSWERS[1])}
@@ -242,6 +182,7 @@ def test_engine_that_is_killed_again_and_again_comes_back(
             server.wait(partial(_busy, server))
             family = server.family()
             os.kill(server.engine(), signal.SIGKILL)
+            _check_what_is_said_meanwhile(server)
             assert server.process.wait(30) == EXIT_FAILED
             assert left_over(family, 30) == []
             last = number == KILLS - 1
@@ -254,10 +195,35 @@ def test_engine_that_is_killed_again_and_again_comes_back(
     record_property("kills of the engine", KILLS)
     record_property("answers", sum(app.answers for app in apps))
     record_property("streams that broke", sum(len(app.broken) for app in apps))
+    record_property("tries of one request, at most", max(app.tries for app in apps))
     assert [app.fault for app in apps if app.fault] == []
+    assert [app.unanswered for app in apps] == [0] * len(apps), "a connection was refused or broke"
+    assert max(app.tries for app in apps) > 1
     assert {200} <= set.union(*(app.statuses for app in apps)) <= {200, 503}
     assert all("engine failed" in said for app in apps for said in app.broken)
     assert sum(len(app.broken) for app in apps) > 0
+
+
+def _check_what_is_said_meanwhile(server: ServerProcess) -> None:
+    """To who asks the server whose engine was killed, until it is gone, and the door from then on: 503, and how long a start takes here."""
+    assert server.start_seconds is not None
+    words, ready = set(), []
+    with httpx.Client(base_url=server.url, timeout=30) as http:
+        while True:
+            gone = server.process.poll() is not None
+            answer = http.post("/v1/chat/completions", json={"model": "acme", "messages": MESSAGES, "max_tokens": 1})
+            assert answer.status_code == 503
+            assert min(server.start_seconds, SDK_SECONDS) / 2 < int(answer.headers["retry-after"]) <= SDK_SECONDS
+            words.add(answer.json()["error"]["message"].partition(";")[0].partition(":")[0])
+            ready.append(http.get("/readyz"))
+            if gone:
+                break
+            time.sleep(0.02)
+    assert {"The engine failed", "The server is away for a moment"} <= words
+    assert words <= {"The engine failed", "The engine failed while answering", "The server is away for a moment"}
+    codes = [answer.status_code for answer in ready]
+    assert (codes, codes[-1]) == (sorted(codes), 503), "once red, it stays so"
+    assert "failed" in {answer.json().get("status") for answer in ready}
 
 
 def _until_all_were_answered(server: ServerProcess, apps: list[App]) -> None:
