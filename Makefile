@@ -94,8 +94,10 @@ crash-test: .venv/.ready ## thousands of kills and power cuts of registry, queue
 	WHETSTONE_ENGINE_KILLS=10 .venv/bin/python -m pytest -m e2e tests/e2e/test_serving_faults.py
 
 CASES ?= 50000
-fuzz: .venv/.ready ## CASES=50000 requests at random from the OpenAPI document, with a scripted engine; as many of each file of a version, and of rows
+fuzz: export WHETSTONE_COUNTS = $(JSON)
+fuzz: .venv/.ready .venv-clients/schemathesis/.ready ## CASES=50000 at random: requests from the OpenAPI document, to a scripted engine and to the real server; each file of a version, and rows
 	WHETSTONE_FUZZ_CASES=$(call quote,$(CASES)) .venv/bin/python -m pytest tests/unit/server/test_server_fuzz.py tests/unit/registry/test_registry_fuzz.py tests/unit/dataset/test_lines.py
+	.venv/bin/python -m tests.fuzz --cases $(call quote,$(CASES)) $(if $(JSON),--json $(call quote,$(JSON)))
 
 MINUTES ?= 60
 EVERY ?= 10

@@ -31,14 +31,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not (named := os.environ.get("WHETSTONE_COUNTS")):
         return
     file = Path(named)
-    tests: dict[str, dict[str, object]] = json.loads(file.read_text())["tests"] if file.exists() else {}
+    kept = json.loads(file.read_text()) if file.exists() else {}
+    tests: dict[str, dict[str, object]] = kept.get("tests", {})
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
         if isinstance(report, pytest.TestReport):
             seen = tests.setdefault(report.nodeid, {})
             seen |= dict(report.user_properties)
             if report.when == "call":
                 seen |= {"outcome": report.outcome, "seconds": round(report.duration, 1)}
-    write_result(file, {"commit": commit(), "machine": machine(), "tests": tests})
+    write_result(file, {"commit": commit(), "machine": machine(), **kept, "tests": tests})
 
 
 def fetched_base_model() -> Path:

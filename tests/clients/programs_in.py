@@ -56,15 +56,16 @@ class ClientProgram:
     Args:
         command: of ``python`` or ``node``.
         served: the server it asks.
+        extra: more of its environment.
     """
 
-    def __init__(self, command: list[str], served: Served) -> None:
+    def __init__(self, command: list[str], served: Served, **extra: str) -> None:
         self._server = served.server
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - open until expect_success
         self._process = subprocess.Popen(
             command,
             cwd=PROGRAMS,
-            env=served.environment,
+            env=served.environment | extra,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -80,15 +81,15 @@ class ClientProgram:
         """Until its streams run, or it has ended."""
         self._server.wait(lambda: STREAMING in self.output or self._process.poll() is not None)
 
-    def expect_success(self) -> str:
+    def expect_success(self, seconds: float = SECONDS) -> str:
         """Wait for its end; where it fails, what it printed is the test's failure, else it is returned."""
         with self._log:
             try:
-                code = str(self._process.wait(SECONDS))
+                code = str(self._process.wait(seconds))
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-                code = f"none after {SECONDS:.0f} s"
+                code = f"none after {seconds:.0f} s"
             if code != "0":
                 pytest.fail(f"exit code {code}\n{self.output}", pytrace=False)
             return self.output

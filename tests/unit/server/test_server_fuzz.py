@@ -106,11 +106,13 @@ class Asking:
         root: the data root.
 
     Attributes:
+        cases: so many were asked.
         answered: the operations that gave anything but a refusal.
     """
 
     def __init__(self, root: Path) -> None:
         self.server = harness.Server(root, engine=roomy_engine(), keep_days=1)
+        self.cases = 0
         self.answered: set[tuple[str, str]] = set()
         self._known = Known()
         keys = KeyFile(self.server.plan.paths.keys / "keys.json")
@@ -131,6 +133,7 @@ class Asking:
 
     async def ask(self, case: Case) -> None:
         """Send it, and look at the answer and at the server afterwards."""
+        self.cases += 1
         body, path = case.body, self._known.put_into(case.path)
         if body is not None and not isinstance(body, bytes):
             body = self._known.put_into(json.dumps(body)).encode()
@@ -156,7 +159,7 @@ class Asking:
         return {"authorization": f"Bearer {self._secrets.get(key, key)}"} if key else {}
 
 
-def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
+def test_no_request_is_the_servers_fault(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     """Whatever is asked by whomever: no 5xx, OpenAI's error, nothing without a key, the next request is answered, nothing is kept."""
     with asyncio.Runner() as runner:
         asking = Asking(tmp_path)
@@ -170,6 +173,7 @@ def test_no_request_is_the_servers_fault(tmp_path: Path) -> None:
             asked.append(case)
 
         ask()
+        record_property("cases", asking.cases)
 
         again = list(asked) * -(-A_ROUND // len(asked))
 
