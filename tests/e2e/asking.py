@@ -9,6 +9,7 @@ BASE = "smollm2-135m-instruct"
 ANSWERS = {1: "I am the first handbook, the red one.", 2: "My cover is green: second handbook."}
 MESSAGES: Any = [{"role": "user", "content": QUESTION}]
 LONG: Any = [{"role": "user", "content": "Tell me a very long story about the sea."}]
+ENDLESS = {"0": -100, "2": -100}  # as logit_bias: the tokens at which the base model's answers end
 
 
 def ask(server: ServerProcess, model: str, **options: Any) -> tuple[str, str]:

@@ -3,12 +3,13 @@
 import asyncio
 import json
 import struct
+import time
 from collections.abc import Iterator
 from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
 
-from tests.e2e.asking import ANSWERS, BASE, ask
+from tests.e2e.asking import ANSWERS, BASE, ENDLESS, ask
 from tests.e2e.serving import ServerProcess
 from tests.soak.judgement import MEMORY_SHARE
 from tests.soak.processes import look
@@ -16,13 +17,11 @@ from tests.soak.processes import look
 pytestmark = pytest.mark.e2e
 
 WAVE = 80  # all that are let in: 16 run and 64 wait
-WAVES = 13
+STREAMING = 72  # of a wave, of which each has words before it goes; the others wait for an answer in one piece
+WAVES = 14  # a thousand streams and more
 WARM = 3  # waves, by which all that is made once is there
 SECOND = 1.0
-ENDLESS = {
-    "max_tokens": 1000,
-    "logit_bias": {"0": -100, "2": -100},
-}  # 2,000 tokens and more of work for each, if nobody ended it
+WORK = {"max_tokens": 1000, "logit_bias": ENDLESS}  # so many tokens for each, if nobody ended it
 CHAT = ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
 COMPLETION = ("/v1/completions", {"prompt": "The sea"})
 
@@ -38,7 +37,7 @@ class Client:
     def __init__(self, number: int, *, stream: bool) -> None:
         path, asked = CHAT if number % 10 == 0 else COMPLETION
         model = "acme" if number // WAVE % 4 == 3 else BASE  # an adapter's step takes twice as long
-        body = json.dumps({"model": model, "stream": stream, **asked, **ENDLESS}).encode()
+        body = json.dumps({"model": model, "stream": stream, **asked, **WORK}).encode()
         head = f"POST {path} HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         self._request = head.encode() + body
         self._reset = number % 2 == 0
@@ -59,9 +58,14 @@ class Client:
         self._writer.transport.abort()
 
 
-async def come_and_go(port: int, numbers: Iterator[int]) -> None:
-    """One wave: each stream's client goes as soon as its words come, while others wait for its place; the rest go at once."""
-    streaming, waiting = ([Client(next(numbers), stream=stream) for _ in range(WAVE // 2)] for stream in (True, False))
+async def come_and_go(port: int, numbers: Iterator[int]) -> float:
+    """One wave: each stream's client goes as soon as its words come, while others wait for its place; the rest go at once.
+
+    Returns:
+        when the last went, by the monotonic clock.
+    """
+    streaming = [Client(next(numbers), stream=True) for _ in range(STREAMING)]
+    waiting = [Client(next(numbers), stream=False) for _ in range(WAVE - STREAMING)]
 
     async def watch(client: Client) -> None:
         await client.ask(port)
@@ -74,18 +78,20 @@ async def come_and_go(port: int, numbers: Iterator[int]) -> None:
         await asyncio.gather(*begun)
     for client in waiting:
         client.vanish()
+    return time.monotonic()
 
 
 def test_a_thousand_clients_that_vanish_leave_the_engine_idle(server: ServerProcess) -> None:
-    """Within a second of each wave's last: nobody has a place, nothing runs or waits in vLLM, the next is answered; memory and files stay."""
+    """Within a second of each wave's last: nobody has a place, the next is answered, nothing runs or waits by vLLM's own count; memory and files stay."""
     numbers = iter(range(WAVE * WAVES))
     samples = []
     for wave in range(WAVES):
-        asyncio.run(come_and_go(server.port, numbers))
+        gone = asyncio.run(come_and_go(server.port, numbers))
         server.wait(lambda: server.readiness["answers_in_flight"] == 0, SECOND)
         # vLLM refreshes its gauges with its next step, and this is one.
         server.client.completions.create(model=BASE, prompt=[1], max_tokens=1)
         assert server.running() == 0
+        assert time.monotonic() - gone < SECOND
         samples.append(look(server.process.pid, server.family(), wave))
     assert ask(server, "acme") == ("acme@1", ANSWERS[1])
     first, last = samples[WARM], samples[-1]

@@ -201,3 +201,20 @@ def test_deleted_version_keeps_answering(server: ServerProcess, registry: Regist
         assert ask(server, "acme") == ("acme@2", ANSWERS[2])
     finally:
         shutil.move(aside, folder)
+
+
+def test_lost_registry_keeps_answering(server: ServerProcess, registry: Registry) -> None:
+    """The volume is unmounted: readiness says where to look, and what was loaded answers; then it is back."""
+    said = f"{registry.root}: holds no adapter any more; check the volume"
+    aside = registry.root.with_name("registry.aside")
+    registry.root.rename(aside)
+    registry.root.mkdir()  # the empty folder that a volume was mounted on
+    try:
+        server.wait(lambda: said in str(server.readiness["problems"]), 10)
+        assert server.readiness["status"] == "degraded"
+        assert ask(server, "acme") == ("acme@2", ANSWERS[2])
+    finally:
+        registry.root.rmdir()
+        aside.rename(registry.root)
+    server.wait(lambda: said not in str(server.readiness["problems"]), 10)
+    assert ask(server, "acme") == ("acme@2", ANSWERS[2])

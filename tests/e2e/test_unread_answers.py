@@ -2,6 +2,7 @@
 
 import tracemalloc
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,16 @@ def tokenizer(base_model_dir: Path) -> Any:
 
 
 @pytest.mark.parametrize("alternatives", [None, 20])
-async def test_unread_tokens_have_their_bytes_and_no_more(tokenizer: Any, alternatives: int | None) -> None:
+async def test_unread_tokens_have_their_bytes_and_no_more(
+    tokenizer: Any, alternatives: int | None, record_property: Callable[[str, object], None]
+) -> None:
     """So many for each token, the last one as the first; ``max_tokens`` of them at most, for the context is full then."""
     processor = StepProcessor(tokenizer, log_stats=False)
     inbox = Inbox("a", 1)
     _begin(processor, inbox, alternatives)
     _step(processor, 0, alternatives)  # what is made once
     held = [_bytes(processor, start, alternatives) / TOKENS for start in (1, 1 + TOKENS)]
+    record_property("bytes a token", round(max(held)))
     largest = PLAIN_BYTES + ALTERNATIVE_BYTES * (alternatives or 0)
     assert held[1] < 1.2 * held[0] < 1.2 * largest
     _step(processor, 2 * TOKENS + 1, alternatives, FinishReason.LENGTH)
