@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import msgspec
 import structlog
@@ -31,6 +32,7 @@ from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.doors import Doors
 from services.server.engine.environment import prepare_environment
+from services.server.engine.merging.engine import MergingEngine
 from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import Engine, EngineDead, EngineStuck, Sampling
 from services.server.engine.watchdog import start_within, watch_engine
@@ -82,10 +84,16 @@ def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) ->
         prepare_environment(settings.engine)
         # Imported here: it takes seconds, and reads the environment that was just prepared.
         module = await asyncio.to_thread(importlib.import_module, "services.server.engine.vllm")
-        engine: Engine = await module.VllmEngine.start(
-            paths.models / base.name, base.name, settings.engine, limits=settings.limits
+        which = (paths.models / base.name, base.name, settings.engine)
+        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits)
+        if not settings.engine.merged_adapter:
+            return engine
+        return MergingEngine(
+            engine,
+            partial(module.VllmEngine.start_second, engine, *which, limits=settings.limits),
+            adapter=settings.engine.merged_adapter,
+            tolerance=settings.adapters.probe_tolerance,
         )
-        return engine
 
     return start
 
@@ -262,18 +270,21 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
         max_rank=settings.engine.max_lora_rank,
         target_modules=frozenset(settings.engine.target_modules),
     )
+    reconciler = Reconciler(
+        RegistryView(Registry(plan.paths.registry), services.tuning.deletions.all),
+        engine,
+        services.catalogue,
+        prober,
+        services.metrics,
+        services.canaries,
+        expectation=expectation,
+        capacity=settings.engine.max_cpu_loras,
+    )
+    if isinstance(engine, MergingEngine):
+        reconciler.favour = engine.favour
     return Model(
         engine=engine,
         renderer=Renderer(engine, max_prompt_tokens=settings.limits.max_prompt_tokens),
         rules=SamplingRules(settings.limits, engine.default_sampling, engine.vocabulary),
-        reconciler=Reconciler(
-            RegistryView(Registry(plan.paths.registry), services.tuning.deletions.all),
-            engine,
-            services.catalogue,
-            prober,
-            services.metrics,
-            services.canaries,
-            expectation=expectation,
-            capacity=settings.engine.max_cpu_loras,
-        ),
+        reconciler=reconciler,
     )

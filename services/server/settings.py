@@ -27,6 +27,8 @@ class EngineSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_model_len: Positive
     gpu_memory_utilization: Annotated[float, msgspec.Meta(gt=0, le=1)]
     max_num_seqs: Positive
+    merged_adapter: str
+    merged_gpu_memory_utilization: Annotated[float, msgspec.Meta(gt=0, le=1)]
     max_loras: Positive
     max_cpu_loras: Positive
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512]

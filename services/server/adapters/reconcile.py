@@ -6,7 +6,7 @@ changes nothing for requests: the version that served goes on serving, and the r
 
 import asyncio
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -36,6 +36,9 @@ class Reconciler:
         expectation: what a version must have been made for.
         capacity: versions that the engine holds in memory at once. An engine that holds more would drop one and read
             it again from disk in the middle of a request.
+
+    Attributes:
+        favour: told of each version that is put into service, with its adapter's name.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Reconciler:
         self._wanted_canaries: dict[str, Canary | None] = {}
         self._expectation = expectation
         self._capacity = capacity
+        self.favour: Callable[[str, Version], None] | None = None
         self._ids = itertools.count(1)
         self._retiring: list[Version] = []
         self.problem: str | None = None
@@ -183,6 +187,8 @@ class Reconciler:
         before = entry.serving.handle.name if entry.serving else None
         entry.serving = chosen
         passing("loading: in service")
+        if self.favour is not None:
+            self.favour(entry.name, chosen)
         self._metrics.swaps.labels(adapter=entry.name).inc()
         log.info(
             "adapter version in service",

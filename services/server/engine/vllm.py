@@ -1,6 +1,6 @@
 """vLLM in this process (its core runs in a process of its own).
 
-Besides, only ``pushed.py``, ``parsing.py``, ``card`` and ``processor`` import vLLM.
+Besides, only ``pushed.py``, ``parsing.py``, ``arguments.py``, ``card`` and ``processor`` import vLLM.
 """
 
 import asyncio
@@ -15,18 +15,16 @@ from typing import Any, Self
 
 import msgspec
 from prometheus_client import generate_latest
-from vllm import AsyncEngineArgs, SamplingParams
+from vllm import SamplingParams
 from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
-from services.server.engine.card.graphs import graph_sizes
-from services.server.engine.card.parts import own_parts as parts_on_a_card
+from services.server.engine.arguments import lora_arguments, merged_arguments
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
-from services.server.engine.processor.parts import own_parts as parts_on_a_processor
 from services.server.engine.protocol import (
     Delta,
     EngineAdapter,
@@ -73,47 +71,10 @@ class VllmEngine:
         Raises:
             EngineError: vLLM could not start; the message is vLLM's.
         """
-        arguments = AsyncEngineArgs(
-            model=str(model),
-            served_model_name=served_name,
-            trust_remote_code=False,
-            load_format="safetensors",  # left to itself vLLM takes .bin and .pt, too
-            dtype=settings.dtype,
-            max_model_len=settings.max_model_len,
-            gpu_memory_utilization=settings.gpu_memory_utilization,
-            max_num_seqs=settings.max_num_seqs,
-            enable_prefix_caching=True,
-            enable_lora=True,
-            max_loras=settings.max_loras,
-            max_cpu_loras=settings.max_cpu_loras,
-            max_lora_rank=settings.max_lora_rank,
-            # Left to itself vLLM adapts lm_head too: work at every token that no adapter asks for, and on a CPU its kernel kills
-            # the engine when a prompt is scored among other requests (docs/decisions/0047).
-            lora_target_modules=settings.target_modules,
-            enforce_eager=settings.enforce_eager,
-            cudagraph_capture_sizes=None if settings.enforce_eager else graph_sizes(settings.cuda_graph_tokens),
-            max_logprobs=limits.max_logprobs,
-            # JSON comes without blanks: a small model that may write them writes nothing else until its limit.
-            structured_outputs_config={
-                "backend": "xgrammar",
-                "disable_any_whitespace": True,
-                "reasoning_parser": settings.reasoning_parser,
-            },
-            enable_log_requests=False,
-            **parts_on_a_card(settings),
-            **parts_on_a_processor(),
-        )
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
         trials = Trials(model, cpu_seconds=limits.max_schema_cpu_seconds, seconds=limits.schema_seconds)
         await trials.start()  # where the engine does not, this process ends, and it too
-        starting = asyncio.create_task(asyncio.to_thread(PushingLLM.begin_with, arguments))
-        try:
-            llm = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await _abandon(starting)
-            raise
-        except Exception as error:
-            raise EngineError(f"vLLM did not start: {error}") from error
+        llm = await _begun(lora_arguments(model, served_name, settings, limits))
         try:
             parsers = Parsers(
                 llm.get_tokenizer(),
@@ -125,6 +86,17 @@ class VllmEngine:
             await asyncio.to_thread(llm.shutdown, ENGINE_EXIT_SECONDS)
             raise
         return cls(llm, parsers, tokenizer, trials)
+
+    async def start_second(
+        self, model: Path, served_name: str, settings: EngineSettings, *, limits: Limits
+    ) -> "MergedEngine":
+        """Start an engine beside this one, without adapters, for ``merge``; takes as long.
+
+        Raises:
+            EngineError: as ``start``.
+        """
+        llm = await _begun(merged_arguments(model, served_name, settings, limits))
+        return MergedEngine(llm, self._parsers, self.tokenizer, self._trials, model)
 
     async def generate(
         self,
@@ -210,6 +182,44 @@ class VllmEngine:
         """See ``Engine.close``."""
         await self._trials.close()
         await asyncio.to_thread(self._llm.shutdown, ENGINE_EXIT_SECONDS)
+
+
+class MergedEngine(VllmEngine):
+    """An engine without adapters, whose weights can be changed.
+
+    Args:
+        model: the base model's folder.
+    """
+
+    def __init__(self, llm: Any, parsers: Parsers, tokenizer: Tokenizer, trials: Trials, model: Path) -> None:
+        super().__init__(llm, parsers, tokenizer, trials)
+        self._model = model
+
+    async def merge(self, folder: Path) -> None:
+        """See ``Mergeable.merge``."""
+        try:
+            await self._llm.collective_rpc("merge_adapter", args=(str(self._model), str(folder)))
+            await self._llm.reset_prefix_cache()
+        except EngineDeadError as error:
+            raise EngineDead("the engine died") from error
+        except Exception as error:
+            raise EngineError(f"its weights could not be changed: {_worker_reason(error)}") from error
+
+
+async def _begun(arguments: Any) -> Any:
+    """Start vLLM in a thread.
+
+    Raises:
+        EngineError: it could not start; the message is vLLM's.
+    """
+    starting = asyncio.create_task(asyncio.to_thread(PushingLLM.begin_with, arguments))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _abandon(starting)
+        raise
+    except Exception as error:
+        raise EngineError(f"vLLM did not start: {error}") from error
 
 
 async def _abandon(starting: "asyncio.Task[Any]") -> None:

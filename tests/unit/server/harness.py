@@ -48,6 +48,8 @@ def settings(**changes: Any) -> ServerSettings:
             max_model_len=CONTEXT,
             gpu_memory_utilization=0.5,
             max_num_seqs=4,
+            merged_adapter="",
+            merged_gpu_memory_utilization=0.1,
             max_loras=2,
             max_cpu_loras=4,
             max_lora_rank=16,
