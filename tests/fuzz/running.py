@@ -32,12 +32,13 @@ def run(data: Path, base_model_dir: Path, *, cases: int, minutes: float, seed: i
         seed: of the first; each has the next.
         say: is told of the progress.
     """
-    fuzz, end = Fuzz(), time.monotonic() + 60 * minutes
+    fuzz = Fuzz()
     furnish(data, base_model_dir)
     with serving(data, f"engine.cpu_threads_bind=0-{ENGINE_CORES - 1}") as served:
         served.server.client = served.server.client.with_options(api_key=served.key)
+        end = time.monotonic() + 60 * minutes
         try:
-            while fuzz.cases < cases and time.monotonic() < end:
+            while not fuzz.rounds or (fuzz.cases < cases and time.monotonic() < end):
                 _ask(served, fuzz, seed + ASKERS * len(fuzz.rounds))
                 last = fuzz.rounds[-1]
                 held = sum(last.sample.memory.values()) / 2**20
