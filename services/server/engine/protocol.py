@@ -208,7 +208,7 @@ class Engine(Protocol):
         adapter: EngineAdapter | None,
         take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
-        """Generate answers; closing or cancelling the iterator aborts the work.
+        """Generate answers to a request whose id no other has; closing or cancelling the iterator aborts the work.
 
         While the iterator's reader waits for more, an engine may offer deltas to ``take`` as they come, all but an answer's last:
         what ``take`` takes (True) is not yielded, and wakes nobody. An error that it raises is the iterator's.

@@ -2,7 +2,7 @@
 
 AsyncLLM's own way makes two objects of an output, passes them through an event and two generators, and keeps statistics of each
 token; here a step costs a request one small object and one wake-up, however many steps came since it was read. What happens to a
-request before (its checks) and to its tokens after (detokenizing, stops, log-probabilities) stays vLLM's.
+request before (its checks) and to its tokens after (stops, log-probabilities, detokenizing where tokens are no bytes) stays vLLM's.
 """
 
 from copy import copy
@@ -11,19 +11,47 @@ from typing import Any, Self
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
-from vllm.v1.engine import EngineCoreOutput, FinishReason
+from vllm.v1.engine import EngineCoreOutput, EngineCoreRequest, FinishReason
 from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer, uses_fast_detokenizer
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.engine.output_processor import OutputProcessor, OutputProcessorOutput, RequestState
 from vllm.v1.engine.parallel_sampling import ParentRequest
 
+from services.server.engine.byte_tokens import ByteTokens, TextStream
 from services.server.engine.inbox import Inbox
 from services.server.engine.positions import positions_of, prompt_positions_of
 from services.server.engine.protocol import Delta, Take
 
 
-class StepProcessor(OutputProcessor):  # type: ignore[misc]  # vLLM's types are not followed
+class ByteDetokenizer(BaseIncrementalDetokenizer):  # type: ignore[misc]  # vLLM's types are not followed
+    """vLLM's detokenizer, its stop strings and the text held back for them, on ``TextStream``."""
+
+    def __init__(self, request: EngineCoreRequest, stream: TextStream) -> None:
+        super().__init__(request)
+        self._stream = stream
+
+    def decode_next(self, next_token_id: int) -> str:
+        """See ``BaseIncrementalDetokenizer.decode_next``."""
+        return self._stream.step(next_token_id)
+
+
+class StepProcessor(OutputProcessor):  # type: ignore[misc]  # as above
     """Turns each output of an engine step into one delta in its request's inbox. It keeps no statistics of iterations."""
+
+    def __init__(self, tokenizer: Any, *, log_stats: bool) -> None:
+        super().__init__(tokenizer, log_stats=log_stats)
+        fit = uses_fast_detokenizer(tokenizer) and ByteTokens.fit(tokenizer.backend_tokenizer)
+        self._byte_tokens = ByteTokens(tokenizer.backend_tokenizer) if fit else None
+
+    def add_request(self, request: EngineCoreRequest, *arguments: Any, **options: Any) -> None:
+        """See ``OutputProcessor.add_request``."""
+        super().add_request(request, *arguments, **options)
+        skip = request.sampling_params.skip_special_tokens
+        if self._byte_tokens and (
+            stream := self._byte_tokens.stream(request.prompt_token_ids, skip_special_tokens=skip)
+        ):
+            self.request_states[request.request_id].detokenizer = ByteDetokenizer(request, stream)
 
     def process_outputs(self, engine_core_outputs: list[EngineCoreOutput], *_: Any, **__: Any) -> OutputProcessorOutput:
         """See ``OutputProcessor.process_outputs``."""
@@ -83,6 +111,8 @@ class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
     def begin_with(cls, arguments: Any) -> Self:
         """Start the engine; blocks for tens of seconds."""
         llm: Self = cls.from_engine_args(arguments)
+        end = llm.renderer.get_eos_token_id()
+        llm.renderer.get_eos_token_id = lambda: end  # each request asks, and transformers looks for it anew
         # In place before the first request, which starts what calls it.
         llm.output_processor = StepProcessor(llm.renderer.tokenizer, log_stats=False)
         return llm
@@ -115,7 +145,7 @@ class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
         )
         request.reasoning_ended = reasoning_ended
         request.reasoning_parser_kwargs = reasoning_parser_kwargs
-        self.input_processor.assign_request_id(request)
+        request.external_req_id = request_id  # no two are alike: vLLM's own letters behind it are not needed
         self._run_output_handler()
         inbox = Inbox(request.request_id, parameters.n, take)
         queue: Any = inbox  # as far as vLLM uses it
