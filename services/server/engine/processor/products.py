@@ -1,4 +1,4 @@
-"""What adapters add to a layer on a processor: a product for each adapter of a step, with all of its tokens (docs/decisions/0103)."""
+"""What adapters add to a layer on a processor: a product for each adapter of a step, with all of its tokens (docs/decisions/0107)."""
 
 from typing import Any
 
