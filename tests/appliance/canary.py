@@ -3,7 +3,7 @@
 import json
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,15 +43,15 @@ def plant_words(url: str, model: str) -> None:
                 client.chat.completions.create(**asked | wrong)
 
 
-def places(make: Any, word: str) -> Iterator[str]:
-    """Where ``word`` is: the containers' logs, the folders of data, and what the running containers hold in memory's files."""
+def places(make: Any, word: str, services: Sequence[str] = ("door", "server", "trainer")) -> Iterator[str]:
+    """Where ``word`` is: the containers' logs, the folders of data, and what the containers of ``services``, which run, hold in memory's files."""
     if word in _said(make, "logs", "--no-color"):
         yield "logs"
     found = subprocess.run(["grep", "-rlaF", word, str(make.data)], capture_output=True, text=True, check=False)
     assert found.returncode in {0, 1}, found.stderr
     for line in found.stdout.splitlines():
         yield str(Path(line).relative_to(make.data))
-    for service in ("door", "server", "trainer"):
+    for service in services:
         search = ["sh", "-c", 'grep -rlaF "$0" /tmp /dev/shm || [ $? = 1 ]', word]
         for line in _said(make, "exec", "-T", service, *search).splitlines():
             yield f"{service}:{line}"
