@@ -78,7 +78,7 @@ def nowhere() -> Iterator[Nowhere]:
 
 
 def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path, nowhere: Nowhere) -> None:
-    """The second time where nothing that is sent out arrives: nothing is."""
+    """The second time where nothing that is sent out arrives, nothing is, and beside a checkpoint that came to harm."""
     first = start(data)
     wait_for(data, first, {"type": "loading", "what": "first step"})  # the worker listens, and four steps are to come
     first.send_signal(signal.SIGTERM)
@@ -88,6 +88,10 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path,
     assert registry.versions("norudam") == []
     saved = [event["step"] for event in events(data) if event["type"] == "checkpoint"]
     assert saved, "a checkpoint of the step that was under way"
+    [whole] = data.glob(f"runs/*/checkpoints/checkpoint-{saved[-1]}")
+    damaged = whole.with_name(f"checkpoint-{saved[-1] + 1}")
+    shutil.copytree(whole, damaged)
+    flip_a_bit(damaged / "adapter_model.safetensors")
 
     again = start(data, nowhere.prefix)
     wait_for(data, again, {"type": "step", "step": 4})
@@ -98,6 +102,9 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path,
     printed, said = again.communicate(timeout=400)
     assert again.returncode == EXIT_NOT_JUDGED, said
     assert "continuing run" in said
+    told = [line for line in said.splitlines() if "adapter_model.safetensors is damaged" in line]
+    assert len(told) == 1
+    assert damaged.name in told[0]
     assert f"continuing from checkpoint-{saved[-1]}" in said
     outcome = json.loads(printed)
     assert (outcome["version"], outcome["steps"]) == ("norudam@1", 4)
@@ -116,6 +123,12 @@ def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path,
     assert manifest.metrics["tokens"] == steps[-1]["tokens"]
     assert probe_change(manifest.probe) > 0.001
     assert loaded_again(data) == [(prompt.base_logprobs, prompt.adapter_logprobs) for prompt in manifest.probe]
+
+
+def flip_a_bit(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[len(raw) // 2] ^= 0x10
+    file.write_bytes(raw)
 
 
 def loaded_again(data: Path) -> list[tuple[Any, Any]]:
