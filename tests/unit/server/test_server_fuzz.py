@@ -30,6 +30,10 @@ from tests.unit.server.strategies import ANYTHING, FILE, FORM, NAMES, TEXTS, Bod
 
 ENOUGH = 50_000  # cases, by which every operation was reached, and not only refused
 AGAIN, ROUNDS = 1000, 6  # the newest of them are asked again, to see whether memory grows
+DELETES_A_MODEL = (
+    "DELETE",
+    "/v1/models/{model}",
+)  # its number is remembered for good, and the next one is published: that is kept
 A_ROUND = 1000  # cases at least: what else lives in the process comes and goes by some hundred objects in each
 TIMERS = 1000  # cancelled, and more than asyncio keeps
 CACHE = type(functools.lru_cache(str))
@@ -170,7 +174,8 @@ def test_no_request_is_the_servers_fault(tmp_path: Path, record_property: Callab
         @given(case=cases())
         def ask(case: Case) -> None:
             runner.run(asking.ask(case))
-            asked.append(case)
+            if (case.method, case.route) != DELETES_A_MODEL:
+                asked.append(case)
 
         ask()
         record_property("cases", asking.cases)
