@@ -38,14 +38,20 @@ async def test_unread_tokens_have_their_bytes_and_no_more(
 ) -> None:
     """So many for each token, the last one as the first; ``max_tokens`` of them at most, for the context is full then."""
     processor = StepProcessor(tokenizer, log_stats=False)
-    inbox = Inbox("a", 1)
-    _begin(processor, inbox, alternatives)
-    _step(processor, 0, alternatives)  # what is made once
-    held = [_bytes(processor, start, alternatives) / TOKENS for start in (1, 1 + TOKENS)]
+    for name in (
+        "before",
+        "unread",
+    ):  # the first has the bytes of each token of the vocabulary looked up, which are kept for all
+        inbox = Inbox(name, 1)
+        _begin(processor, inbox, alternatives)
+        _step(processor, name, 0, alternatives)  # what is made once
+        held = [_bytes(processor, name, start, alternatives) / TOKENS for start in (1, 1 + TOKENS)]
+        if name == "before":
+            _step(processor, name, 2 * TOKENS + 1, alternatives, FinishReason.LENGTH)
     record_property("bytes a token", round(max(held)))
     largest = PLAIN_BYTES + ALTERNATIVE_BYTES * (alternatives or 0)
     assert held[1] < 1.2 * held[0] < 1.2 * largest
-    _step(processor, 2 * TOKENS + 1, alternatives, FinishReason.LENGTH)
+    _step(processor, "unread", 2 * TOKENS + 1, alternatives, FinishReason.LENGTH)
     deltas = await inbox.read()
     assert (len(deltas), inbox.ended) == (2 * TOKENS + 2, True)
     assert not processor.request_states, "nothing more can come"
@@ -55,24 +61,27 @@ def _begin(processor: StepProcessor, inbox: Inbox, alternatives: int | None) -> 
     sampling = SamplingParams(
         max_tokens=2 * TOKENS + 2, logprobs=alternatives, output_kind=RequestOutputKind.DELTA, skip_special_tokens=True
     )
-    request = EngineCoreRequest("a", [1, 2], None, sampling, None, 0.0, None, None, None, external_req_id="a")
+    name = inbox.request_id
+    request = EngineCoreRequest(name, [1, 2], None, sampling, None, 0.0, None, None, None, external_req_id=name)
     queue: Any = inbox
     processor.add_request(request, None, None, 0, queue)
 
 
-def _bytes(processor: StepProcessor, start: int, alternatives: int | None) -> int:
+def _bytes(processor: StepProcessor, name: str, start: int, alternatives: int | None) -> int:
     tracemalloc.start()
     for number in range(start, start + TOKENS):
-        _step(processor, number, alternatives)
+        _step(processor, name, number, alternatives)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return held
 
 
-def _step(processor: StepProcessor, number: int, alternatives: int | None, reason: FinishReason | None = None) -> None:
+def _step(
+    processor: StepProcessor, name: str, number: int, alternatives: int | None, reason: FinishReason | None = None
+) -> None:
     token = 100 + number * 7 % 40_000
     logprobs = None
     if alternatives is not None:
         ids = np.arange(token, token + alternatives + 1).reshape(1, -1)
         logprobs = LogprobsLists(ids, np.full(ids.shape, -1.5, dtype=np.float32), np.ones(1, dtype=np.int64))
-    processor.process_outputs([EngineCoreOutput("a", [token], new_logprobs=logprobs, finish_reason=reason)])
+    processor.process_outputs([EngineCoreOutput(name, [token], new_logprobs=logprobs, finish_reason=reason)])
