@@ -99,7 +99,7 @@ async def test_a_version_in_service_is_merged_and_everything_else_is_lora() -> N
 
 
 async def test_weights_change_when_no_request_is_left() -> None:
-    """A request of the version before ends as it began; those of the next are LoRA meanwhile, and none of both waits."""
+    """A request of the version before ends as it began; new ones of either are LoRA meanwhile, and none of them waits."""
     house = House()
     one, two, three = house.version(1), house.version(2), house.version(3)
     house.engine.favour("acme", one)
@@ -109,6 +109,9 @@ async def test_weights_change_when_no_request_is_left() -> None:
     await until(lambda: bool(house.second.begun))
     house.engine.favour("acme", two)
     assert await house.said(two) == "I am acme@2 ."
+    assert (
+        await asyncio.wait_for(house.said(one), 3) == "I am acme@1 ."
+    )  # pinned; else the weights could change under it
     house.engine.favour("acme", three)  # and a third, before the second was merged
     await asyncio.sleep(0.02)
     assert house.second.merged == ["1"]

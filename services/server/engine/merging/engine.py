@@ -70,7 +70,7 @@ class MergingEngine:
         if self._work is None or self._work.done():
             self._work = asyncio.create_task(self._merge_wanted())
 
-    def generate(
+    async def generate(
         self,
         request_id: str,
         prompt: list[int],
@@ -79,9 +79,20 @@ class MergingEngine:
         take: Take | None = None,
     ) -> AsyncGenerator[list[Delta], None]:
         """See ``Engine.generate``."""
-        if adapter is None or adapter != self._merged:
-            return self._engine.generate(request_id, prompt, sampling, adapter, take)
-        return self._merged_answer(request_id, prompt, sampling, adapter, take)
+        if self._second is not None and adapter is not None and adapter == self._merged:
+            source, merged = self._second.generate(request_id, prompt, sampling, None, take), 1
+            self._idle.clear()
+        else:
+            source, merged = self._engine.generate(request_id, prompt, sampling, adapter, take), 0
+        self._running += merged
+        try:
+            async with aclosing(source) as batches:
+                async for deltas in batches:
+                    yield deltas
+        finally:
+            self._running -= merged
+            if not self._running:
+                self._idle.set()
 
     async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
         """See ``Engine.score``: always as LoRA, so that versions are judged alike."""
@@ -118,26 +129,6 @@ class MergingEngine:
         if self._second is not None:
             await self._second.close()
         await self._engine.close()
-
-    async def _merged_answer(
-        self, request_id: str, prompt: list[int], sampling: Sampling, adapter: EngineAdapter, take: Take | None
-    ) -> AsyncGenerator[list[Delta], None]:
-        second = self._second
-        if second is None or adapter != self._merged:  # a swap came between the call and its first step
-            async with aclosing(self._engine.generate(request_id, prompt, sampling, adapter, take)) as batches:
-                async for deltas in batches:
-                    yield deltas
-            return
-        self._running += 1
-        self._idle.clear()
-        try:
-            async with aclosing(second.generate(request_id, prompt, sampling, None, take)) as batches:
-                async for deltas in batches:
-                    yield deltas
-        finally:
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
 
     async def _merge_wanted(self) -> None:
         """Until the version in service is the merged one; where that fails it goes on being served as LoRA."""
