@@ -24,6 +24,7 @@ from services.server.errors import (
 )
 from services.server.headers import AnswerHeaders
 from services.server.openapi.document import document
+from services.server.query import refuse_repeated
 from services.server.routes import ROUTES
 from services.server.services import Services
 
@@ -35,6 +36,7 @@ def create_app(services: Services) -> ASGIApp:
     litestar = Litestar(
         route_handlers=ROUTES,
         guards=[only_what_the_gate_needs],
+        before_request=refuse_repeated,
         state=State({"services": services}),
         exception_handlers={Exception: _answer_error},
         request_max_body_size=services.limits.max_body_bytes,

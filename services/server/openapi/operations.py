@@ -6,7 +6,6 @@ from services.server.chat.schema import ChatRequest, CompletionRequest
 from services.server.embeddings import EmbeddingsRequest
 from services.server.errors import (
     AnswerTooSlow,
-    BadRequest,
     Conflict,
     ErrorAnswer,
     FileNotFound,
@@ -70,7 +69,7 @@ def _replies(description: str, schema: Any) -> tuple[Reply, ...]:
 
 def _change(description: str) -> Operation:
     """A route that changes a job's state."""
-    return Operation(parameters=_JOB, replies=_replies(description, JobObject), errors=(BadRequest, *_OF_A_JOB))
+    return Operation(parameters=_JOB, replies=_replies(description, JobObject), errors=_OF_A_JOB)
 
 
 _JOBS_PAGE = {"after": _AFTER, "limit": _limit(MOST_JOBS)}
@@ -121,7 +120,7 @@ OPERATIONS = {
     "delete_model": Operation(
         parameters=_MODEL,
         replies=_replies("It is served no more.", Deleted),
-        errors=(BadRequest, NotOwner, Conflict, *_OF_A_MODEL),
+        errors=(NotOwner, Conflict, *_OF_A_MODEL),
     ),
     "upload_file": Operation(
         form={

@@ -68,7 +68,7 @@ def _said(error: type[ServerError]) -> str:
 def errors_of(handler: HTTPRouteHandler, operation: Operation) -> list[type[ServerError]]:
     """Every error that a route may answer with: what its guards, query and body lead to, and its own."""
     guards = handler.guards or ()
-    found: set[type[ServerError]] = {ServerError, *operation.errors}
+    found: set[type[ServerError]] = {ServerError, BadRequest, *operation.errors}  # any query may repeat a parameter
     if require_key in guards:
         found.add(InvalidApiKey)
         if handler.opt["role"] is not None:
@@ -77,10 +77,8 @@ def errors_of(handler: HTTPRouteHandler, operation: Operation) -> list[type[Serv
         found.add(Overloaded)
     if within_limits in guards:
         found |= {RequestsLimited, TokensLimited, RequestTooLarge}
-    if queries_of(handler):
-        found.add(BadRequest)
     if operation.body is not None or operation.form is not None:
-        found |= {BadRequest, BodyTooSlow, BodyTooLarge, UnsupportedMediaType}
+        found |= {BodyTooSlow, BodyTooLarge, UnsupportedMediaType}
     return sorted(found, key=lambda error: error.__name__)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,14 +82,16 @@ def cases(draw: st.DrawFn) -> Case:
     """One operation of the document with path, query, body and headers."""
     route, method = draw(st.one_of(st.sampled_from(WRITING), st.sampled_from(OPERATIONS)))
     operation, path = DOCUMENT["paths"][route][method], route
-    query = {f"metadata[{draw(TEXTS)}]": draw(TEXTS)} if draw(st.integers(0, 9)) == 0 else {}
+    query = [(f"metadata[{draw(TEXTS)}]", draw(TEXTS))] if draw(st.integers(0, 9)) == 0 else []
     for parameter in operation.get("parameters", []):
         name = parameter["name"]
         value = draw(st.one_of(named(name), named(name), NAMES, st.integers(-1, 2**40).map(str)))
         if parameter["in"] == "path":
             path = path.replace(f"{{{name}}}", quote(value, safe="") or "x")
         elif draw(st.booleans()):
-            query[name] = value
+            query.append((name, value))
+    if query and draw(st.integers(0, 20)) == 0:
+        query.append((query[0][0], draw(NAMES)))
     body: Any = None
     headers = {"idempotency-key": draw(st.sampled_from(["a", "b"]))} if draw(st.integers(0, 9)) == 0 else {}
     for kind, content in operation.get("requestBody", {}).get("content", {}).items():
@@ -148,6 +150,7 @@ class Asking:
             assert answer.error["message"]
         else:
             assert case.key in ROLES or not case.route.startswith("/v1/")
+            assert not repeats(case.path)
             assert case.method != "POST" or b'"type":"server_error"' not in answer.body
             self.answered.add((case.route, case.method.lower()))
             self._known.learn(answer.body)
@@ -191,6 +194,12 @@ def test_no_request_is_the_servers_fault(tmp_path: Path, record_property: Callab
         asking.server.model.renderer.close()
     if CASES >= ENOUGH:
         assert asking.answered == set(OPERATIONS) - NEVER_ANSWERED
+
+
+def repeats(path: str) -> bool:
+    """Whether a path's query has a parameter twice."""
+    names = [name for name, _ in parse_qsl(path.partition("?")[2], keep_blank_values=True)]
+    return len(set(names)) < len(names)
 
 
 async def forget_timers() -> None:
