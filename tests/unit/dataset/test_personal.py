@@ -54,6 +54,53 @@ def test_each_kind_is_found_whole_within_a_sentence_of_either_script(kind: Kind,
     assert found(f"({text}), please.") == [(kind, text)]
 
 
+LETTERS, UPPER, HEX = "aB3dE6gH9jK2mN5pQ8sT", "A3CD6F7H9JK2MN5PQ8RT", "0a1b2c3d4e5f60718293"
+
+
+@pytest.mark.parametrize(
+    ("before", "letters", "count", "after"),
+    [
+        ("https://discord.com/api/webhooks/123456789012345678/", LETTERS, 68, ""),
+        ("shpat_", HEX, 32, ""),
+        ("dop_v1_", HEX, 64, ""),
+        ("dp.pt.", LETTERS, 43, ""),
+        ("dapi", HEX, 32, ""),
+        ("glsa_", LETTERS, 32, "_0a1b2c3d"),
+        ("lin_api_", LETTERS, 40, ""),
+        ("", HEX, 32, "-us12"),
+        ("key-", HEX, 32, ""),
+        (f"PMAK-{HEX}0a1b-", HEX, 34, ""),
+        ("sq0csp-", LETTERS, 43, ""),
+        ("hvs.", LETTERS, 95, ""),
+        ("aB3dE6gH9jK2mN.atlasv1.", LETTERS, 67, ""),
+        ("dckr_pat_", LETTERS, 27, ""),
+        ("gsk_", LETTERS, 52, ""),
+        ("pplx-", LETTERS, 48, ""),
+        ("xai-", LETTERS, 80, ""),
+        ("r8_", LETTERS, 37, ""),
+        ("AGE-SECRET-KEY-1", "QPZRY9X8GF2TVDW0S3JN", 58, ""),
+        ("ATATT3", LETTERS, 180, ""),
+        ("ntn_", LETTERS, 46, ""),
+        ("figd_", LETTERS, 40, ""),
+        ("NRAK-", UPPER, 27, ""),
+        ("sntryu_", HEX, 64, ""),
+        ("pscale_tkn_", LETTERS, 43, ""),
+        ("pul-", HEX, 40, ""),
+        ("123456789:AA", LETTERS, 33, ""),
+    ],
+)
+def test_a_key_of_each_issuers_form_is_found_whole_and_none_that_is_cut(
+    before: str, letters: str, count: int, after: str
+) -> None:
+    token = f"{before}{(letters * 10)[:count]}{after}"
+    assert found(f"고객이 보낸 키는 {token}입니다.") == [("key", token)]
+    assert ("key", token[:20]) not in found(token[:20])
+
+
+def test_the_key_of_an_account_is_found_without_its_name() -> None:
+    assert found(f"AccountName=norudam;AccountKey={'aB+/' * 21}aB==;") == [("key", f"{'aB+/' * 21}aB==")]
+
+
 def test_a_password_in_an_address_is_found_without_the_address() -> None:
     assert found("postgres://admin:hunter2@db.norudam.kr/x") == [("key", "admin:hunter2")]
 
