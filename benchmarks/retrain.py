@@ -100,7 +100,8 @@ class Bench:
         outcome = json.loads(done.stdout)
         parts: dict[str, float] = outcome["seconds"]
         judging = parts.pop(_JUDGING)
-        steps = read_measured(self._root / "runs" / outcome["run"] / "events.jsonl").steps
+        run = self._root / "runs" / outcome["run"]
+        steps, probe = read_measured(run / "events.jsonl").steps, run / "probe.json"
         total, loop = sum(parts.values()), steps[-1].seconds
         return {
             "command_seconds": round(wall - judging, 3),
@@ -109,6 +110,8 @@ class Bench:
             "share_outside": round(1 - loop / total, 4),
             "tokens": steps[-1].tokens,
             "parts": parts,
+            # Of which those of the card and the base model may have passed beside the updates.
+            "probe_parts": json.loads(probe.read_bytes()).get("seconds", {}) if probe.exists() else {},
         }
 
 
@@ -173,7 +176,11 @@ def _write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
                 for key in ("command_seconds", "seconds", "loop_seconds", "share_outside")
             }
             parts = {name: statistics.median(run["parts"].get(name, 0.0) for run in of_mode) for name in names}
-            result[mode] = {"repeats": len(of_mode), **median, "parts": parts}
+            probe = {
+                name: statistics.median(run["probe_parts"][name] for run in of_mode)
+                for name in of_mode[0]["probe_parts"]
+            }
+            result[mode] = {"repeats": len(of_mode), **median, "parts": parts, "probe_parts": probe}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({**result, "runs": runs}, indent=1) + "\n")
 

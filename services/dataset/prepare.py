@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,7 @@ def prepare(
     max_length: int,
     *,
     holdout_file: str | None = None,
+    load: Callable[[Path], Any] = load_tokenizer,
 ) -> Prepared:
     """Read, check, drop, split, render.
 
@@ -72,6 +73,7 @@ def prepare(
         base_folder: the base model, of which only the tokenizer is loaded.
         settings: what is accepted.
         max_length: tokens; longer rows are dropped.
+        load: the tokenizer of ``base_folder``.
         holdout_file: the file whose rows are held out, all of them and no others; None draws ``settings.holdout_share``.
 
     Raises:
@@ -85,7 +87,7 @@ def prepare(
     faults = [*sources.faults, *faults]
     if faults and not rows:
         raise _refused(faults, reports)
-    tokenizer = load_tokenizer(base_folder)
+    tokenizer = load(base_folder)
     try:
         renderer = Renderer(tokenizer, stop_ids(tokenizer, base_folder), learn_all=settings.loss == "all")
         spelled = [renderer.spelled_special_token(row) for row in rows]

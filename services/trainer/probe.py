@@ -5,15 +5,18 @@ The texts ship with the code. Rows are not used: a manifest holds nothing of the
 
 import signal
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from threading import Thread
+from typing import Any, NoReturn, Protocol
 
 import msgspec
 
 from services.registry.manifest import ProbePrompt
 from services.trainer.launched import Launched
-from services.trainer.training.job import MachineFailed, ScoreJob, TrainingFailed
+from services.trainer.training.job import MachineFailed, Room, ScoreBase, Scored, ScoreJob, TrainingFailed
 from services.trainer.training.meeting import Meeting
 
 CONVERSATIONS = (
@@ -22,6 +25,8 @@ CONVERSATIONS = (
     ("고객 문의에 어떻게 답해야 하나요?", "먼저 인사하고, 질문을 확인한 뒤에 정확하게 답합니다."),
     ("List three colours.", "Red, green and blue."),
 )
+_BESIDE = 3 << 29  # bytes of a card for a second process's context, kernels and arithmetic, beside its weights
+_POLL_SECONDS = 0.005
 
 
 class Prober(Protocol):
@@ -29,6 +34,9 @@ class Prober(Protocol):
 
     def expect(self, base_folder: Path, /) -> None:
         """Get ready to load this base model and an adapter that is not known yet."""
+
+    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room, /) -> None:
+        """Load and score the base model now, beside the training, where the card has ``room`` for that."""
 
     def dismiss(self) -> None:
         """No longer be ready; after a probe, too."""
@@ -49,7 +57,9 @@ class Prober(Protocol):
 
 
 class ProcessProber:
-    """A process of the same interpreter; its imports happen beside the training, and it takes nothing of the card before it is asked.
+    """A process of the same interpreter; its imports happen beside the training, or before.
+
+    It takes something of the card when there is an adapter, or sooner where there is plenty.
 
     Args:
         cache: what the process's compilers may write to.
@@ -61,6 +71,7 @@ class ProcessProber:
         self._program = program
         self._launched: Launched | None = None
         self._base_folder: Path | None = None
+        self._ending: Thread | None = None
 
     def expect(self, base_folder: Path) -> None:
         """See ``Prober``."""
@@ -73,15 +84,26 @@ class ProcessProber:
 
         self._launched, self._base_folder = Launched(command, self._cache), base_folder
 
+    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room) -> None:
+        """See ``Prober``."""
+        if self._launched is None or self._base_folder != base_folder or not leaves_plenty(room, base_folder):
+            return
+        with suppress(
+            OSError
+        ):  # the training is worth more; a disk without room will be told of by what must be written
+            self._launched.tell(ScoreBase(base_folder=base_folder, prompts=_prompts(tokenizer)))
+
     def dismiss(self) -> None:
         """See ``Prober``."""
         if self._launched is not None:
             self._launched.end()
-        self._launched = self._base_folder = None
+        if self._ending is not None:
+            self._ending.join()
+        self._launched = self._base_folder = self._ending = None
 
     def __call__(self, base_folder: Path, adapter_folder: Path, tokenizer: Any, scratch: Path) -> list[ProbePrompt]:
         """See ``Prober``."""
-        prompts = [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
+        prompts = _prompts(tokenizer)
         output, log = scratch / "probe.json", scratch / "probe.log"
         for file in (output, log):
             file.unlink(missing_ok=True)
@@ -92,21 +114,39 @@ class ProcessProber:
         self._launched = self._base_folder = None
         try:
             launched.tell(job)
-            launched.child.wait()
-        finally:
-            code = launched.end(log)
+            while launched.lives and not output.exists():
+                time.sleep(_POLL_SECONDS)
+        finally:  # nobody waits for its end once it has written: giving a card back takes it a moment
+            self._ending = Thread(target=launched.end, args=(log,))
+            self._ending.start()
+        if not output.exists():
+            self._explain(launched.child.wait(), log)
+        scored = msgspec.json.decode(output.read_bytes(), type=Scored)
+        return [
+            ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)
+            for ids, (base, adapter) in zip(prompts, scored.pairs, strict=True)
+        ]
+
+    def _explain(self, code: int, log: Path) -> NoReturn:
+        """Say how the process ended that scored nothing."""
+        self.dismiss()  # which waits for the log
         if code < 0:
             how = signal.Signals(-code).name
             raise MachineFailed(
                 f"the process that loads the finished adapter back was killed ({how}); {log} has its output"
             )
-        if code != 0:
-            raise TrainingFailed(f"the finished adapter cannot be loaded back (exit code {code}); {log} says why")
-        pairs = msgspec.json.decode(output.read_bytes(), type=list[tuple[list[float], list[float]]])
-        return [
-            ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)
-            for ids, (base, adapter) in zip(prompts, pairs, strict=True)
-        ]
+        raise TrainingFailed(f"the finished adapter cannot be loaded back (exit code {code}); {log} says why")
+
+
+def leaves_plenty(room: Room, base_folder: Path) -> bool:
+    """Whether a second process with the base model leaves half of the card: what training takes may still grow.
+
+    Args:
+        room: once the first update is done.
+        base_folder: with weights of at least the size that they are loaded in.
+    """
+    weights = sum(file.stat().st_size for file in base_folder.glob("*.safetensors"))
+    return room.free - weights - _BESIDE >= room.total // 2
 
 
 def probe_change(probe: list[ProbePrompt]) -> float:
@@ -117,6 +157,10 @@ def probe_change(probe: list[ProbePrompt]) -> float:
         for base, adapter in zip(prompt.base_logprobs, prompt.adapter_logprobs, strict=True)
     ]
     return sum(changes) / len(changes)
+
+
+def _prompts(tokenizer: Any) -> list[list[int]]:
+    return [_render(tokenizer, question, answer) for question, answer in CONVERSATIONS]
 
 
 def _render(tokenizer: Any, question: str, answer: str) -> list[int]:

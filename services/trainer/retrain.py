@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from datasets import Dataset, disable_progress_bars
@@ -14,6 +15,7 @@ from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
 from services.dataset.rows import Example
 from services.dataset.sources import snapshot_hash
+from services.dataset.tokenizer import load_tokenizer
 from services.registry.layout import Registry, check_adapter_name, model_name
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
@@ -39,6 +41,7 @@ from services.trainer.training.job import (
     Interrupted,
     MachineFailed,
     Outline,
+    Room,
     TrainingFailed,
     TrainingJob,
 )
@@ -76,8 +79,12 @@ class Retrain:
         prober: Prober,
         judge: Judge,
         console: Console,
+        load_tokenizer: Callable[[Path], Any] = load_tokenizer,
     ) -> None:
-        """Train with ``worker``, probe with ``prober``, judge with ``judge``, say on ``console`` what is decided."""
+        """Train with ``worker``, probe with ``prober``, judge with ``judge``, say on ``console`` what is decided.
+
+        ``load_tokenizer`` may have the base model's ready.
+        """
         self._base_settings = base_settings
         self._paths = paths
         self._registry = Registry(paths.registry)
@@ -85,6 +92,7 @@ class Retrain:
         self._judge = judge
         self._console = console
         self._prober = prober
+        self._load_tokenizer = load_tokenizer
 
     def __call__(self, task: Task, journal: Journal) -> Outcome:
         """Train on the task's rows, publish the adapter, judge it, put it in service if it is better.
@@ -153,6 +161,7 @@ class Retrain:
                 settings.data,
                 settings.recipe.max_length,
                 holdout_file=task.rows.holdout_file,
+                load=self._load_tokenizer,
             )
             redact_files(fresh / "snapshot", prepared.report, settings.data.personal)
             journal.validated(prepared.report)
@@ -187,8 +196,13 @@ class Retrain:
         log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
         parts.begin("the worker's start")
         self._prober.expect(outline.base_folder)
+
+        def probe_ahead(event: Event) -> None:
+            if isinstance(event, Room):
+                self._prober.load_ahead(outline.base_folder, prepared.tokenizer, event)
+
         try:
-            return self._worker(job, run.folder, _all(parts.take, log, journal.trained))
+            return self._worker(job, run.folder, _all(parts.take, log, journal.trained, probe_ahead))
         finally:
             log.close()
 

@@ -24,7 +24,7 @@ from services.common.killpoints import arm
 from services.common.paths import DataPaths
 from services.jobs.records import NewJob
 from services.trainer.work.desk import Desk
-from services.trainer.work.one import JobWork
+from services.trainer.work.one import Helpers, JobWork
 from services.trainer.worker import Stop
 from tests.conftest import REPOSITORY
 from tests.unit.server.process import Process
@@ -55,11 +55,10 @@ def work(root: Path, mark: str) -> None:
         desk,
         paths,
         base=lambda: BASE,
-        worker=FakeWorker(),
+        helpers=Helpers(FakeWorker(), FakeProber()),
         judge=lambda _: FakeJudge(),
         stop=Stop(),
         console=Console(file=io.StringIO()),
-        prober=FakeProber(),
     )
     with desk.work.holding():
         while (waiting := desk.work.next()) is not None:

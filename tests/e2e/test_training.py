@@ -1,6 +1,7 @@
 """Real training of the real model on a CPU: interrupted, continued, published, and loaded back by plain PEFT."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from services.registry.check import verify_version
 from services.registry.layout import Registry
 from services.registry.pointer import read_pointer
 from services.trainer.probe import probe_change
-from services.trainer.training.job import ScoreJob
+from services.trainer.training.job import Scored, ScoreJob
 from services.trainer.training.meeting import Meeting
 from tests.conftest import REPOSITORY, project_environment
 from tests.support.nowhere import Nowhere
@@ -135,6 +136,7 @@ def loaded_again(data: Path) -> list[tuple[Any, Any]]:
     """Score the manifest's probe in a fresh process that loads the published files by plain PEFT."""
     manifest = verify_version(Registry(data / "registry"), "norudam", 1)
     base_folder, meeting, output = data / "models" / "smollm2-135m-instruct", Meeting(data), data / "scores.json"
+    ends = meeting.listen()
     meeting.tell(
         ScoreJob(
             base_folder=base_folder,
@@ -145,7 +147,9 @@ def loaded_again(data: Path) -> list[tuple[Any, Any]]:
     )
     command = [sys.executable, "-m", "services.trainer.training.score", str(data), str(base_folder)]
     subprocess.run(command, cwd=REPOSITORY, env=project_environment(data), check=True)
+    for end in ends:
+        os.close(end)
     return [
         (pytest.approx(base, abs=1e-4), pytest.approx(adapter, abs=1e-4))
-        for base, adapter in msgspec.json.decode(output.read_bytes(), type=list[tuple[list[float], list[float]]])
+        for base, adapter in msgspec.json.decode(output.read_bytes(), type=Scored).pairs
     ]

@@ -57,18 +57,38 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     log_file: Path
 
 
-class ScoreJob(msgspec.Struct, frozen=True, kw_only=True):
-    """What to score and where to write the result.
+class ScoreBase(msgspec.Struct, frozen=True, kw_only=True):
+    """What can be scored before there is an adapter.
 
     Attributes:
         prompts: token ids, one list each.
-        output: a JSON file with one ``[base, adapter]`` pair of lists per prompt, in nats.
     """
 
     base_folder: Path
-    adapter_folder: Path
     prompts: list[list[int]]
+
+
+class ScoreJob(ScoreBase, frozen=True, kw_only=True):
+    """What to score and where to write the result.
+
+    Attributes:
+        output: a JSON file with ``Scored``, which is whole as soon as it is there.
+    """
+
+    adapter_folder: Path
     output: Path
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """What was scored.
+
+    Attributes:
+        pairs: base model's and adapter's log-probabilities for each prompt, in nats.
+        seconds: that each part took; those of the base model may have passed while the adapter was trained.
+    """
+
+    pairs: list[tuple[list[float], list[float]]]
+    seconds: dict[str, float] = {}
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
@@ -103,6 +123,13 @@ class Loading(msgspec.Struct, frozen=True, kw_only=True, tag="loading"):
 
     what: str
     seconds: float
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True, tag="room"):
+    """The card's memory once the first update is done, in bytes; whoever else takes of it counted."""
+
+    free: int
+    total: int
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag="finished"):
@@ -146,7 +173,7 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     of_machine: bool = False
 
 
-Event = Step | Checkpoint | Loading | Finished | Interrupted | Failed
+Event = Step | Checkpoint | Loading | Room | Finished | Interrupted | Failed
 
 
 class Observer(Protocol):

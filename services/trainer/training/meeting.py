@@ -73,9 +73,13 @@ class Meeting:
 
     def wait_for(self, kind: type[_Order]) -> _Order:
         """Wait for an order, however long it takes; for the trainer's workers, which end with the trainer."""
-        while not self.was_told(kind):
-            time.sleep(_POLL_SECONDS)
+        self.wait_for_any(kind)
         return read_job(self._order(kind), kind)
+
+    def wait_for_any(self, *kinds: type[msgspec.Struct]) -> None:
+        """Wait until one order of several was given; likewise."""
+        while not any(map(self.was_told, kinds)):
+            time.sleep(_POLL_SECONDS)
 
     def _order(self, kind: type[msgspec.Struct]) -> Path:
         return self.folder / f"{kind.__name__.lower()}.json"

@@ -1,11 +1,15 @@
 """Log-probabilities of fixed token ids under a base model and an adapter, loaded from their files by plain PEFT.
 
 Runs in a process of its own (``python -m services.trainer.training.score MEETING BASE``): a fresh load is what a server does,
-so that what is recorded here is what the server must find again. Until it has its job it only imports.
+so that what is recorded here is what the server must find again. Until it is told to it only imports; the base model may be loaded
+and scored before there is an adapter.
 """
 
 import os
 import sys
+import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +18,62 @@ import torch
 from peft import PeftModel
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
-from services.trainer.training.job import ScoreJob
+from services.trainer.training.job import ScoreBase, Scored, ScoreJob
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import end_with_parent
 
 
-def score(base_folder: Path, adapter_folder: Path, prompts: list[list[int]]) -> list[tuple[list[float], list[float]]]:
-    """For each prompt of N ids the N-1 natural logs of p(id[i+1] | id[:i+1]), without and with the adapter.
+class Scorer:
+    """Scores prompts with a base model, and then with an adapter on it.
 
     bfloat16 on a CUDA device, as engines serve; float32 on a CPU.
+
+    Args:
+        wanted: the base model and the prompts.
+
+    Attributes:
+        seconds: that each part took.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        base_folder, dtype=dtype, local_files_only=True, trust_remote_code=False, use_safetensors=True
-    ).to(device)
-    base = [_logprobs(model, ids) for ids in prompts]
-    adapted = PeftModel.from_pretrained(model, str(adapter_folder), is_trainable=False)
-    return list(zip(base, [_logprobs(adapted, ids) for ids in prompts], strict=True))
+
+    def __init__(self, wanted: ScoreBase) -> None:
+        self._wanted = wanted
+        self.seconds: dict[str, float] = {}
+        self._began = time.monotonic()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        torch.zeros(1, device=device)
+        self._part("card")
+        self._model = AutoModelForCausalLM.from_pretrained(
+            wanted.base_folder,
+            dtype=torch.bfloat16 if device == "cuda" else torch.float32,
+            device_map={"": 0} if device == "cuda" else None,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+        self._part("base model")
+        self._base = [_logprobs(self._model, ids) for ids in wanted.prompts]
+        self._part("base model's scores")
+
+    def fits(self, wanted: ScoreBase) -> bool:
+        """Whether it is of the same base model and prompts."""
+        return (self._wanted.base_folder, self._wanted.prompts) == (wanted.base_folder, wanted.prompts)
+
+    def __call__(self, adapter_folder: Path) -> Scored:
+        """For each prompt of N ids the N-1 natural logs of p(id[i+1] | id[:i+1]), without and with the adapter; once."""
+        self._began = time.monotonic()
+        # Without values that the files' would replace at once: a layer's take as long to draw as to read.
+        adapted = PeftModel.from_pretrained(
+            self._model, str(adapter_folder), is_trainable=False, low_cpu_mem_usage=True
+        )
+        self._part("adapter")
+        scores = [_logprobs(adapted, ids) for ids in self._wanted.prompts]
+        self._part("adapter's scores")
+        return Scored(pairs=list(zip(self._base, scores, strict=True)), seconds=self.seconds)
+
+    def _part(self, name: str) -> None:
+        now = time.monotonic()
+        self.seconds[name] = round(now - self._began, 3)
+        self._began = now
 
 
 def _logprobs(model: Any, ids: list[int]) -> list[float]:
@@ -45,10 +87,34 @@ def _logprobs(model: Any, ids: list[int]) -> list[float]:
 def main() -> int:
     """Score one job, whenever it comes."""
     end_with_parent()
+    meeting = Meeting(Path(sys.argv[1]))
+    os.close(meeting.speak())  # which fails where the trainer ended while this imported
     _import_model(Path(sys.argv[2]))
-    job = Meeting(Path(sys.argv[1])).wait_for(ScoreJob)
-    job.output.write_bytes(msgspec.json.encode(score(job.base_folder, job.adapter_folder, job.prompts)))
+    score_when_told(meeting)
     return 0
+
+
+def score_when_told(meeting: Meeting, load: Callable[[ScoreBase], Scorer] = Scorer) -> None:
+    """Do the orders of a meeting: a job, and before it the base model alone where that is asked for."""
+    meeting.wait_for_any(ScoreBase, ScoreJob)
+    ready = _ahead(meeting.wait_for(ScoreBase), load) if meeting.was_told(ScoreBase) else None
+    job = meeting.wait_for(ScoreJob)
+    if ready is None or not ready.fits(job):
+        ready = None  # first: its memory
+        ready = load(job)
+    unfinished = job.output.with_suffix(".new")
+    unfinished.write_bytes(msgspec.json.encode(ready(job.adapter_folder)))
+    unfinished.rename(job.output)
+
+
+def _ahead(wanted: ScoreBase, load: Callable[[ScoreBase], Scorer]) -> Scorer | None:
+    """Load and score the base model while the adapter is trained; None where that fails: it is done when there is an adapter."""
+    try:
+        return load(wanted)
+    except Exception:  # noqa: BLE001 - whatever it is; most likely the card's memory, which is free by then
+        traceback.print_exc()
+    torch.cuda.empty_cache()
+    return None
 
 
 def _import_model(base_folder: Path) -> None:

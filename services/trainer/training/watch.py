@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import SaveStrategy
 
 from services.common.killpoints import passing
 from services.trainer.checkpoints import seal
-from services.trainer.training.job import Checkpoint, Observer, Step, TrainingFailed
+from services.trainer.training.job import Checkpoint, Observer, Room, Step, TrainingFailed
 
 ACCURACY = "mean_token_accuracy"  # beside each loss in the trainer's log; TRL's name
 _SECONDS = "run_seconds"  # likewise, which checkpoints keep
@@ -28,6 +29,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._checkpoints = checkpoints
         self._began = 0.0
         self._before = 0.0
+        self._told_room = False
         self.interrupted_at: int | None = None
 
     @property
@@ -67,7 +69,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Obey a request to stop."""
+        """Obey a request to stop; after the first update, tell what the card has left."""
+        if not self._told_room and torch.cuda.is_available():
+            free, total = torch.cuda.mem_get_info()
+            self._observer.emit(Room(free=free, total=total))
+        self._told_room = True
         passing("training: updated")
         if self._observer.stop_requested and state.global_step < state.max_steps:
             control.should_save = args.save_strategy != SaveStrategy.NO

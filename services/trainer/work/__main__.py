@@ -8,31 +8,31 @@ from rich.console import Console
 
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
-from services.dataset.tokenizer import import_tokenizers
 from services.trainer.work.desk import Desk
+from services.trainer.work.ready import Ready
 from services.trainer.work.real import real_job_work
-from services.trainer.worker import ProcessWorker, Stop
+from services.trainer.worker import Stop
 
 
 def main() -> int:
     """Work on the claimed job whose id comes by the standard input; 0 when the queue says how it ended, or when none came.
 
-    Until it comes this process is as good as any that begins later: it has imported, and has read neither settings nor base model.
+    Until it comes this process is as good as any that begins later, or it is replaced: of settings and base model it has read what
+    ``surroundings`` looks at.
     """
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the worker decides
     configure_logs(as_json=None)
     stop, paths = Stop(), DataPaths.from_environment()
-    worker = ProcessWorker(stop, paths.cache / "trainer")
+    ready = Ready.of(paths, stop)
     try:
-        worker.start()
-        import_tokenizers()
+        ready.get_ready(paths)
         if job := sys.stdin.readline().strip():  # nothing where the process that would have written it is gone
             signal.signal(signal.SIGTERM, stop.handle)
             desk = Desk(paths)
-            real_job_work(desk, paths, worker, stop, Console(stderr=True))(desk.queue.get(job))
+            real_job_work(desk, paths, ready, stop, Console(stderr=True))(desk.queue.get(job))
     finally:
-        worker.dismiss()
+        ready.dismiss()
     return 0
 
 

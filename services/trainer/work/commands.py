@@ -22,9 +22,10 @@ from services.trainer.work.door import Door
 from services.trainer.work.list import list_jobs, print_jobs
 from services.trainer.work.loop import serve
 from services.trainer.work.process import JobProcesses
+from services.trainer.work.ready import Ready
 from services.trainer.work.settings import gate_settings, training_settings
 from services.trainer.work.surroundings import surroundings
-from services.trainer.worker import ProcessWorker, Stop
+from services.trainer.worker import Stop
 
 
 def retrain(options: argparse.Namespace) -> int:
@@ -39,9 +40,12 @@ def retrain(options: argparse.Namespace) -> int:
         overrides=list(options.set),
     )
     paths, stop, console = DataPaths.from_environment(), stop_on_signals(), Console(stderr=True)
-    desk = Desk(paths)
-    door = Door(desk, lambda: _real(desk, paths, stop, console), stop, console)
-    return _say_end(door(wanted), door, options, console)
+    desk, ready = Desk(paths), Ready.of(paths, stop)
+    door = Door(desk, lambda: _real(desk, paths, ready, stop, console), stop, console)
+    try:
+        return _say_end(door(wanted), door, options, console)
+    finally:
+        ready.dismiss()
 
 
 def work(options: argparse.Namespace) -> int:
@@ -102,10 +106,11 @@ def stop_on_signals() -> Stop:
     return stop
 
 
-def _real(desk: Desk, paths: DataPaths, stop: Stop, console: Console) -> Callable[[Job], Outcome | None]:
-    from services.trainer.work.real import real_job_work  # noqa: PLC0415 - takes a second to import; a follower needs none
+def _real(desk: Desk, paths: DataPaths, ready: Ready, stop: Stop, console: Console) -> Callable[[Job], Outcome | None]:
+    ready.worker.start()  # it imports while this process does
+    from services.trainer.work.real import real_job_work  # noqa: PLC0415 - takes seconds to import; a follower needs none
 
-    return real_job_work(desk, paths, ProcessWorker(stop, paths.cache / "trainer"), stop, console)
+    return real_job_work(desk, paths, ready, stop, console)
 
 
 def _say_end(job: Job, door: Door, options: argparse.Namespace, console: Console) -> int:

@@ -1,6 +1,8 @@
 """One job, from the moment it was claimed to the row that says how it ended."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -8,6 +10,7 @@ from rich.console import Console
 
 from services.base_model.identity import BaseSettings
 from services.common.paths import DataPaths
+from services.dataset.tokenizer import load_tokenizer
 from services.jobs.errors import DatabaseUnusable
 from services.jobs.records import Failure, Job
 from services.trainer.gate.judge import Judge
@@ -26,6 +29,14 @@ from services.trainer.work.watch import watching
 from services.trainer.worker import Stop, Worker
 
 
+class Helpers(NamedTuple):
+    """What does a part of the work somewhere else, or may have it done already; see ``Retrain``."""
+
+    worker: Worker
+    prober: Prober
+    load_tokenizer: Callable[[Path], Any] = load_tokenizer
+
+
 class JobWork:
     """Trains a claimed job; whatever happens, the queue says how it ended, or that it waits again."""
 
@@ -35,15 +46,14 @@ class JobWork:
         paths: DataPaths,
         *,
         base: Callable[[], BaseSettings],
-        worker: Worker,
-        prober: Prober,
+        helpers: Helpers,
         judge: Callable[[GateSettings], Judge],
         stop: Stop,
         console: Console,
     ) -> None:
-        """Train with ``worker``, judge with what ``judge`` makes of the job's settings, end early where ``stop`` says so."""
+        """Train with ``helpers``, judge with what ``judge`` makes of the job's settings, end early where ``stop`` says so."""
         self._desk, self._paths = desk, paths
-        self._base, self._worker, self._judge, self._prober = base, worker, judge, prober
+        self._base, self._helpers, self._judge = base, helpers, judge
         self._stop, self._console = stop, console
 
     def __call__(self, job: Job) -> Outcome | None:
@@ -74,7 +84,13 @@ class JobWork:
     def _train(self, job: Job) -> Outcome:
         settings, judge = settings_of(job.asked), self._judge(gate_settings(job.asked.overrides))
         retrain = Retrain(
-            self._base(), self._paths, worker=self._worker, prober=self._prober, judge=judge, console=self._console
+            self._base(),
+            self._paths,
+            worker=self._helpers.worker,
+            prober=self._helpers.prober,
+            judge=judge,
+            console=self._console,
+            load_tokenizer=self._helpers.load_tokenizer,
         )
         unfinished = frozenset(other.id for other in self._desk.queue.unfinished())
         task = Task(job=job.id, settings=settings, rows=self._rows(job), unfinished=unfinished)

@@ -9,14 +9,14 @@ from services.common.paths import DataPaths
 from services.common.settings import load
 from services.trainer.gate.judge import ServerJudge
 from services.trainer.gate.settings import GateSettings
-from services.trainer.probe import ProcessProber
 from services.trainer.work.desk import Desk
-from services.trainer.work.one import JobWork
-from services.trainer.worker import Stop, Worker
+from services.trainer.work.one import Helpers, JobWork
+from services.trainer.work.ready import Ready
+from services.trainer.worker import Stop
 
 
-def real_job_work(desk: Desk, paths: DataPaths, worker: Worker, stop: Stop, console: Console) -> JobWork:
-    """Work on jobs of ``desk`` below ``paths`` with ``worker``, until ``stop``, with progress on ``console``."""
+def real_job_work(desk: Desk, paths: DataPaths, ready: Ready, stop: Stop, console: Console) -> JobWork:
+    """Work on jobs of ``desk`` below ``paths`` with what is ``ready``, until ``stop``, with progress on ``console``."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would write a line for every question of the gate
 
     def judge(settings: GateSettings) -> ServerJudge:
@@ -26,8 +26,7 @@ def real_job_work(desk: Desk, paths: DataPaths, worker: Worker, stop: Stop, cons
         desk,
         paths,
         base=lambda: load("base", BaseSettings),
-        worker=worker,
-        prober=ProcessProber(paths.cache / "trainer"),
+        helpers=Helpers(*ready),
         judge=judge,
         stop=stop,
         console=console,

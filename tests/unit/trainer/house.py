@@ -149,6 +149,10 @@ class FakeProber:
         """See ``Prober``."""
         self.told.append("expect a probe")
 
+    def load_ahead(self, *_: object) -> None:
+        """See ``Prober``."""
+        self.told.append("load ahead")
+
     def dismiss(self) -> None:
         """See ``Prober``."""
         self.told.append("dismiss the prober")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from services.registry.manifest import ProbePrompt
-from services.trainer.probe import CONVERSATIONS, ProcessProber
-from services.trainer.training.job import MachineFailed, TrainingFailed
+from services.trainer.probe import CONVERSATIONS, ProcessProber, leaves_plenty
+from services.trainer.training.job import MachineFailed, Room, TrainingFailed
 from tests.support.processes import lives, until
 from tests.support.tokenizers import byte_tokenizer
 
@@ -20,7 +20,13 @@ with open({diary!r}, 'a') as diary: diary.write(str(os.getpid()) + ' ' + sys.arg
 file = Path(sys.argv[1], 'scorejob.json')
 while not file.exists(): time.sleep(0.01)
 job = json.loads(file.read_text())
-def score(): json.dump([[[-1.0], [-0.5]] for _ in job['prompts']], open(job['output'], 'w'))
+ahead = Path(sys.argv[1], 'scorebase.json')
+if ahead.exists(): assert json.loads(ahead.read_text()).items() <= job.items()
+with open({diary!r} + ' of the end', 'w') as end: end.write('ahead' if ahead.exists() else 'alone')
+def score():
+    whole = Path(job['output']).with_suffix('.new')
+    whole.write_text(json.dumps(dict(pairs=[[[-1.0], [-0.5]] for _ in job['prompts']])))
+    whole.rename(job['output'])
 """
 
 
@@ -91,6 +97,49 @@ def test_a_process_that_expects_another_base_model_is_replaced(tmp_path: Path) -
 def test_a_prober_that_is_dismissed_leaves_no_process(tmp_path: Path) -> None:
     expecting = prober(tmp_path)
     expecting.expect(tmp_path)
+    process = began(tmp_path, 1)[0]
+    expecting.dismiss()
+    assert not lives(process)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("free", "told"), [(79, "ahead"), (41, "alone")], ids=["most of the card is free", "half of the card is free"]
+)
+def test_a_base_model_is_loaded_beside_the_training_where_that_leaves_half_of_the_card(
+    tmp_path: Path, free: int, told: str
+) -> None:
+    expecting = prober(tmp_path)
+    expecting.expect(tmp_path)
+    expecting.load_ahead(tmp_path, byte_tokenizer(), Room(free=free * GIB, total=80 * GIB))
+    assert expecting(tmp_path, tmp_path, byte_tokenizer(), tmp_path)
+    assert (tmp_path / "diary of the end").read_text() == told
+
+
+def test_nothing_is_loaded_beside_the_training_where_no_process_waits_for_that_base_model(tmp_path: Path) -> None:
+    """None is started for it, either: it would come too late."""
+    expecting, room = prober(tmp_path), Room(free=79 * GIB, total=80 * GIB)
+    expecting.load_ahead(tmp_path, byte_tokenizer(), room)
+    expecting.expect(tmp_path / "another")
+    expecting.load_ahead(tmp_path, byte_tokenizer(), room)
+    assert expecting(tmp_path, tmp_path, byte_tokenizer(), tmp_path)
+    assert (tmp_path / "diary of the end").read_text() == "alone"
+
+
+def test_the_base_models_weights_count_against_the_cards_room(tmp_path: Path) -> None:
+    room = Room(free=42 * GIB, total=80 * GIB)
+    assert leaves_plenty(room, tmp_path)
+    with (tmp_path / "model.safetensors").open("wb") as weights:
+        weights.truncate(GIB)
+    assert not leaves_plenty(room, tmp_path)
+
+
+def test_scores_are_there_before_their_process_has_ended(tmp_path: Path) -> None:
+    """Giving a card back takes a moment, which nobody waits for; the process is gone when the prober is dismissed."""
+    expecting = prober(tmp_path, "score(); time.sleep(600)")
+    assert expecting(tmp_path, tmp_path, byte_tokenizer(), tmp_path)
     process = began(tmp_path, 1)[0]
     expecting.dismiss()
     assert not lives(process)

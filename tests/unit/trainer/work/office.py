@@ -10,7 +10,7 @@ from rich.console import Console
 from services.jobs.records import Job, JobEvent, NewJob
 from services.trainer.probe import Prober
 from services.trainer.work.desk import Desk
-from services.trainer.work.one import JobWork
+from services.trainer.work.one import Helpers, JobWork
 from services.trainer.worker import Stop
 from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker, House
 
@@ -45,11 +45,10 @@ class Office:
             self.desk,
             self.house.paths,
             base=lambda: self.house.base,
-            worker=worker,
+            helpers=Helpers(worker, prober or FakeProber()),
             judge=lambda _: judge or FakeJudge(),
             stop=self.stop,
             console=self.console,
-            prober=prober or FakeProber(),
         )
 
     def do_next(self, worker: FakeWorker | None = None, judge: FakeJudge | None = None, **named: Any) -> Job:
