@@ -4,7 +4,8 @@
     python -m benchmarks.retrain --base data/models/smollm2-135m-instruct --rows 40 --out ...     a rehearsal on a CPU
 
 Every run is the product's own ``python -m services.trainer retrain``, on a data folder of its own: ``cold`` works on the queue itself, ``warm``
-hands its job to ``python -m services.trainer work``, which waits with a spare worker. The parts are what the product records of each run;
+hands its job to ``python -m services.trainer work``, which waits with a spare worker, ``held`` to one whose spare has loaded the base model
+(``worker.holds_base``). The parts are what the product records of each run;
 no server runs, so the gate judges nothing.
 """
 
@@ -30,7 +31,8 @@ from services.base_model.install import install
 from services.trainer import exits
 from services.trainer.results import read_measured
 
-MODES = ("cold", "warm")
+MODES = ("cold", "warm", "held")
+_HOLDS = "holds_base = {}"
 _BASE = BaseModelSettings(name="benchmark-base", package="benchmark")
 _BASE_TOML = f'[base_model]\nname = "{_BASE.name}"\npackage = "{_BASE.package}"\n'
 _JUDGING = "judging"
@@ -88,6 +90,13 @@ class Bench:
                 yield
             finally:
                 worker.terminate()
+
+    def hold_base(self, *, held: bool) -> None:
+        """Set ``worker.holds_base``."""
+        file = self._root / "config" / "training.toml"
+        file.write_text(
+            file.read_text().replace(_HOLDS.format(str(not held).lower()), _HOLDS.format(str(held).lower()))
+        )
 
     def retrain(self) -> dict[str, Any]:
         """One retrain; its parts in seconds."""
@@ -156,6 +165,7 @@ def main() -> int:
 def _one(bench: Bench, mode: str, settle_seconds: float) -> dict[str, Any]:
     if mode == "cold":
         return bench.retrain()
+    bench.hold_base(held=mode == "held")
     with bench.worker(settle_seconds):
         return bench.retrain()
 

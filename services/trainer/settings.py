@@ -70,10 +70,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Attributes:
         cards: on which an update's rows are spread; ``auto`` is all where they pay.
         warm: whether the trainer keeps a spare worker while it waits for jobs.
+        holds_base: whether that one has loaded the base model onto the card.
     """
 
     cards: Literal["auto"] | Positive
     warm: bool
+    holds_base: bool
 
 
 class CheckpointSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from services.trainer.training.job import (
     Event,
     Failed,
     Finished,
+    Foreseen,
     Handover,
     Interrupted,
     MachineFailed,
@@ -123,13 +124,17 @@ class ProcessWorker:
         self._launched: Launched | None = None
         self._outline: Outline | None = None
 
-    def start(self) -> None:
-        """Start a worker for whatever job comes: it imports what most need, and takes nothing of the card.
+    def start(self, foreseen: Foreseen | None = None) -> None:
+        """Start a worker for whatever job comes: it imports what most need, and takes nothing of the card unless a job is ``foreseen``.
 
         Where there are several cards a job decides how many processes there are, so there it is none.
         """
-        if self._launched is None and len(self._cards()) <= 1:
+        if self._launched is not None or len(self._cards()) > 1:
+            return
+        if foreseen is None or foreseen.recipe.backend == "unsloth":
             self._launched = Launched(self._worker, self._cache)
+        else:
+            self._launched = Launched(lambda meeting: _told(meeting, foreseen, self._worker), self._cache)
 
     def expect(self, outline: Outline) -> None:
         """See ``Worker``."""

@@ -4,13 +4,31 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import msgspec
 
-from services.trainer.training.backend import choose_backend, import_usual_backend
-from services.trainer.training.job import Event, Failed, Handover, Loading, MachineFailed, Outline, TrainingFailed
+from services.trainer.training.backend import (
+    Train,
+    choose_backend,
+    forget_usual_backend,
+    import_usual_backend,
+    rehearse_usual_backend,
+)
+from services.trainer.training.job import (
+    Event,
+    Failed,
+    Foreseen,
+    Handover,
+    Loading,
+    MachineFailed,
+    Observer,
+    Outline,
+    TrainingFailed,
+)
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import Place, end_with_parent, take_place
 
@@ -67,14 +85,43 @@ def main() -> int:
 
 def _train(meeting: Meeting, place: Place, pipe: EventPipe) -> None:
     """Do what can be done before the next order, then wait for it."""
-    if not meeting.was_told(Outline):
-        import_usual_backend()
-    outline = meeting.wait_for(Outline)
-    train = choose_backend(outline.recipe, place)(outline, pipe)
+    train = get_ready(meeting, place, pipe)
     handover = meeting.wait_for(Handover)
     signal.signal(signal.SIGTERM, pipe.request_stop)
     _print_to(handover.log_file)
     train(handover.job)
+
+
+def get_ready(meeting: Meeting, place: Place, observer: Observer) -> Train:
+    """Import, and load the base model when an outline is told; before that for one that is foreseen."""
+    if not meeting.was_told(Outline):
+        import_usual_backend()
+    ahead = _load_ahead(meeting.wait_for(Foreseen), observer) if meeting.was_told(Foreseen) else None
+    outline = meeting.wait_for(Outline)
+    if ahead is not None:
+        if outline.loads_as(ahead.outline):
+            return ahead.train
+        ahead = None  # first: its memory
+        forget_usual_backend()
+    return choose_backend(outline.recipe, place)(outline, observer)
+
+
+class _Ahead(NamedTuple):
+    """What was loaded before there was a job."""
+
+    outline: Outline
+    train: Train
+
+
+def _load_ahead(outline: Outline, observer: Observer) -> _Ahead | None:
+    """Rehearse and load for the job that is foreseen; None where that fails: the job's own load will say why."""
+    try:
+        rehearse_usual_backend(outline)
+        return _Ahead(outline, choose_backend(outline.recipe)(outline, observer))
+    except Exception:  # noqa: BLE001 - whatever it is; most likely a card that is full for now
+        traceback.print_exc()
+    forget_usual_backend()
+    return None
 
 
 def _print_to(log_file: Path) -> None:

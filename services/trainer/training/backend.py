@@ -1,5 +1,6 @@
 """The choice between the two backends; each is one module, imported only when chosen."""
 
+import gc
 import importlib
 import importlib.util
 from functools import partial
@@ -60,3 +61,19 @@ def choose_backend(recipe: RecipeSettings, place: Place = ALONE) -> Backend:
 def import_usual_backend() -> None:
     """Import what most recipes need, before one is known; a process that did so cannot train with Unsloth any more."""
     importlib.import_module("services.trainer.training.packed_backend")
+
+
+def rehearse_usual_backend(outline: Outline) -> None:
+    """Have the card load what a training of this outline takes of its libraries and kernels."""
+    from services.trainer.training.rehearsal import rehearse  # noqa: PLC0415 - imports torch
+
+    rehearse(outline)
+    forget_usual_backend()
+
+
+def forget_usual_backend() -> None:
+    """Give the card back what nobody needs any more."""
+    import torch  # noqa: PLC0415 - as above
+
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -21,6 +21,20 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
     lora: LoraSettings
     cards: Literal["auto"] | Positive
 
+    def loads_as(self, other: "Outline") -> bool:
+        """Whether what is loaded for ``other`` can do a job of this one: epochs, rows and rates concern only the training."""
+        ours, theirs = self.recipe, other.recipe
+        return (
+            (self.base_folder, self.lora) == (other.base_folder, other.lora)
+            and (ours.backend, ours.base_bits, ours.precision) == (theirs.backend, theirs.base_bits, theirs.precision)
+            and ours.seed == theirs.seed  # of which the adapter is drawn
+            and ours.backend != "unsloth"  # which is told the longest row when it loads
+        )
+
+
+class Foreseen(Outline, frozen=True, kw_only=True):
+    """An outline that the next job may have: the worker loads for it, and loads anew for a job that it does not suit."""
+
 
 class TrainingJob(Outline, frozen=True, kw_only=True):
     """Everything that a worker needs.

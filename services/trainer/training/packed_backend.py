@@ -8,6 +8,7 @@ from peft import LoraConfig, get_peft_model
 from pyarrow import compute
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
 
+from services.trainer.settings import LoraSettings, RecipeSettings
 from services.trainer.training.backend import Train
 from services.trainer.training.job import Observer, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
@@ -27,9 +28,7 @@ def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
         raise TrainingFailed(
             "recipe.base_bits = 4 needs an NVIDIA card; set recipe.base_bits = 16, or WHETSTONE_PROFILE=cpu"
         )
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(
-        recipe.precision, torch.bfloat16 if on_cuda else torch.float32
-    )
+    dtype = precision_of(recipe)
     observer.loading("base model")
     quantization = None
     if recipe.base_bits == 4:  # noqa: PLR2004 - bits
@@ -45,17 +44,7 @@ def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
         use_safetensors=True,
     )
     torch.manual_seed(recipe.seed)  # before the adapter is drawn
-    model = get_peft_model(
-        model,
-        LoraConfig(
-            r=outline.lora.rank,
-            lora_alpha=outline.lora.alpha,
-            lora_dropout=outline.lora.dropout,
-            target_modules=list(outline.lora.target_modules),
-            bias="none",
-            task_type="CAUSAL_LM",
-        ),
-    )
+    model = get_peft_model(model, lora_of(outline.lora))
     if on_cuda:
         _wake_card(model)
     observer.loading("waiting for the rows")
@@ -64,6 +53,24 @@ def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
         _train(job, observer, model, dtype, place)
 
     return train
+
+
+def precision_of(recipe: RecipeSettings) -> torch.dtype:
+    """What the arithmetic is done in on this machine."""
+    usual = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(recipe.precision, usual)
+
+
+def lora_of(lora: LoraSettings) -> LoraConfig:
+    """The adapter in PEFT's words."""
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.target_modules),
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
 
 
 def _longest(rows: Dataset) -> int:

@@ -1,4 +1,4 @@
-"""What a process that works on jobs can have ready before it has one: each of them takes seconds, and none reads a row or opens a card."""
+"""What a process that works on jobs can have ready before it has one: each of them takes seconds, and none reads a row."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -12,6 +12,8 @@ from services.common.settings import SettingsError, load
 from services.dataset.tokenizer import Tokenizers
 from services.trainer.cards import visible_cards
 from services.trainer.probe import ProcessProber
+from services.trainer.training.job import Foreseen
+from services.trainer.work.settings import training_settings
 from services.trainer.worker import ProcessWorker, Stop
 
 
@@ -30,8 +32,8 @@ class Ready(NamedTuple):
 
     def get_ready(self, paths: DataPaths, cards: Callable[[], Sequence[str]] = visible_cards) -> None:
         """Start what imports, and load the tokenizer of the base model that the settings name."""
-        self.worker.start()
         base_folder = _base_folder(paths)
+        self.worker.start(_foreseen(base_folder) if base_folder is not None and cards() else None)
         if base_folder is None:
             return
         # On a processor a training is longer than any import, and imports take cores from each other.
@@ -51,3 +53,14 @@ def _base_folder(paths: DataPaths) -> Path | None:
         return paths.models / read_base_model(paths.models, load("base", BaseSettings).base_model).name
     except (BaseModelError, SettingsError):
         return None  # likewise
+
+
+def _foreseen(base_folder: Path) -> Foreseen | None:
+    """What most jobs are like, where the settings want the base model on the card before there is one."""
+    try:
+        settings = training_settings([])
+    except SettingsError:
+        return None  # likewise
+    if not settings.worker.holds_base:
+        return None
+    return Foreseen(base_folder=base_folder, recipe=settings.recipe, lora=settings.lora, cards=settings.worker.cards)

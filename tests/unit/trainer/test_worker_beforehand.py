@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.trainer.training.job import Finished, Interrupted, TrainingJob
+from services.trainer.training.job import Finished, Foreseen, Interrupted, TrainingJob
 from services.trainer.worker import ProcessWorker, Stop
 from tests.conftest import REPOSITORY
 from tests.support.processes import lives, until
@@ -22,7 +22,8 @@ from pathlib import Path
 folder, diary = Path(sys.argv[1]), Path({diary!r})
 def note(what):
     with diary.open('a') as stream: stream.write(what + '\\n')
-note(f'{{os.getpid()}} began' + (' with an outline' if (folder / 'outline.json').exists() else ''))
+told = dict(outline=' with an outline', foreseen=' with one that is foreseen')
+note(f'{{os.getpid()}} began' + ''.join(words for name, words in told.items() if (folder / (name + '.json')).exists()))
 print('before', flush=True)
 pipe = open(folder / 'events', 'w', buffering=1)
 while not (folder / 'handover.json').exists(): time.sleep(0.01)
@@ -82,6 +83,27 @@ def test_a_spare_worker_does_the_job_that_comes(bench: Bench, job: TrainingJob) 
     bench.worker.expect(job.outline)
     assert isinstance(bench.run(job), Finished)
     assert bench.diary == ["a began", "a trains"]
+
+
+def foreseen(job: TrainingJob, **recipe: object) -> Foreseen:
+    """That a job like this one comes, but for some of its recipe."""
+    told = msgspec.structs.replace(job.outline, recipe=msgspec.structs.replace(job.recipe, **recipe))
+    return Foreseen(**msgspec.structs.asdict(told))
+
+
+def test_a_spare_worker_that_foresees_a_job_does_whatever_job_comes(bench: Bench, job: TrainingJob) -> None:
+    """What was foreseen wrongly is loaded anew by the worker itself."""
+    bench.worker.start(foreseen(job, seed=job.recipe.seed + 1))
+    bench.wait(1)
+    assert isinstance(bench.run(job), Finished)
+    assert bench.diary == ["a began with one that is foreseen", "a trains"]
+
+
+def test_a_job_with_unsloth_is_not_foreseen(bench: Bench, job: TrainingJob) -> None:
+    """It has to be imported before what the others need is."""
+    bench.worker.start(foreseen(job, backend="unsloth"))
+    bench.wait(1)
+    assert bench.diary == ["a began"]
 
 
 def test_every_job_has_a_process_of_its_own(bench: Bench, job: TrainingJob) -> None:

@@ -139,6 +139,12 @@ class PackedCollator:
         """The passes, in order of the rows."""
         return [join(group, self._multiple, room=self._rows, longest=self._longest) for group in self._groups(rows)]
 
+    def wider(self, times: int) -> "PackedCollator":
+        """One whose passes hold so many times as many rows, and no more tokens than this one's may."""
+        return PackedCollator(
+            self._multiple, rows=times * self._rows, most_tokens=self.most_tokens, longest=self._longest
+        )
+
     def split(self, passes: Iterable[Pass]) -> list[Pass]:
         """The same rows again, after ``most_tokens`` was lowered."""
         return self.passes([row for each in passes for row in _rows_of(each)])

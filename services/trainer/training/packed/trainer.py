@@ -20,6 +20,7 @@ _MULTIPLE = 256  # of tokens, on a card: few shapes to record
 _LEAST_TOKENS = 256
 # Tokens of one pass to begin with. More gain nothing on a CPU and cost memory; on a card they are halved until they fit.
 _MOST_TOKENS, _MOST_TOKENS_ON_CARD = 1024, 32_768
+_ROWS_WITHOUT_GRADIENT = 4  # for each row of a pass with one: no layer's activations are kept
 
 
 class Told(NamedTuple):
@@ -184,14 +185,23 @@ class PackedTrainer(Trainer):  # type: ignore[misc]  # transformers is not typed
 
     def measure(self, rows: Any) -> Holdout:
         """Loss and accuracy on rows that were not trained."""
-        was_training = self.model.training
+        was_training, read = self.model.training, list(rows)
         self.model.eval()
+        try:
+            try:
+                return self._measured(self._collator.wider(_ROWS_WITHOUT_GRADIENT).passes(read))
+            except torch.OutOfMemoryError:
+                torch.cuda.empty_cache()
+                return self._measured(self._collator.passes(read))
+        finally:
+            self.model.train(was_training)
+
+    def _measured(self, passes: list[Pass]) -> Holdout:
         loss, right, learnt = 0.0, 0.0, 0
         with torch.no_grad():
-            for each in self._collator.passes(list(rows)):
+            for each in passes:
                 sums = self.runner.loss(each.to(self.args.device))
                 loss, right, learnt = loss + float(sums.loss), right + float(sums.right), learnt + each.learnt
-        self.model.train(was_training)
         return Holdout(loss / max(learnt, 1), right / learnt if learnt else None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

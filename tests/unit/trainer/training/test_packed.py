@@ -18,7 +18,7 @@ from services.trainer.training.packed.check import Reference
 from services.trainer.training.packed.flat import FlatWeights
 from services.trainer.training.packed.head import head_loss
 from services.trainer.training.packed.lora import join_kernels
-from services.trainer.training.packed.step import PassRunner
+from services.trainer.training.packed.step import PassRunner, Sums
 from services.trainer.training.packed.trainer import PackedTrainer
 from services.trainer.training.ranks import AgreeingObserver, Alone
 from tests.unit.trainer.tiny import Watcher
@@ -258,6 +258,39 @@ def test_update_that_does_not_fit_is_split_and_none_of_it_is_lost(trainer: Calla
     assert packed.training_step(packed.model, inputs).item() == learnt_in(rows)
     assert card.ran == [600] * 4
     assert [each.tokens for each in packed._collator(rows)["passes"]] == [600] * 4  # noqa: SLF001 - likewise
+
+
+class Narrow:
+    """A model's forward passes on a card that holds so many tokens at once.
+
+    Args:
+        most: tokens.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.ran: list[int] = []
+
+    def loss(self, one: Pass) -> Sums:
+        """As ``PassRunner``."""
+        self.ran.append(one.tokens)
+        if one.tokens > self._most:
+            raise torch.OutOfMemoryError
+        return Sums(torch.tensor(2.0 * one.learnt), torch.tensor(1.0 * one.learnt))
+
+
+@pytest.mark.parametrize(
+    ("most", "ran"), [(9999, [960]), (300, [960, 240, 240, 240, 240])], ids=["in wide passes", "as in training"]
+)
+def test_rows_that_are_only_measured_share_wider_passes_where_they_fit(
+    trainer: Callable[[], PackedTrainer], most: int, ran: list[int]
+) -> None:
+    """Four times as many rows as with a gradient; the figures are of all of them, once."""
+    packed = trainer()
+    packed.runner = card = Narrow(most)  # type: ignore[assignment]
+    assert packed.measure(rows_from([[1] * 30 for _ in range(32)])) == (2.0, 1.0)
+    assert card.ran == ran
+    assert packed.model.training
 
 
 def test_row_that_does_not_fit_at_all_ends_the_run(trainer: Callable[[], PackedTrainer]) -> None:

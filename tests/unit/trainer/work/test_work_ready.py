@@ -9,9 +9,14 @@ from services.trainer.probe import ProcessProber
 from services.trainer.work.ready import Ready
 from services.trainer.worker import ProcessWorker, Stop
 from tests.support.processes import lives, until
-from tests.unit.trainer.house import House
+from tests.unit.trainer.house import CONFIG, House
 
-WAIT = "import os, pathlib, sys, time; open({diary!r}, 'a').write(str(os.getpid()) + '\\n'); time.sleep(600)"
+WAIT = """
+import os, pathlib, sys, time
+foresees = pathlib.Path(sys.argv[1], 'foreseen.json').exists()
+open({diary!r}, 'a').write(f'{{os.getpid()}} {{foresees}}\\n')
+time.sleep(600)
+"""
 
 
 class Kept:
@@ -31,7 +36,16 @@ class Kept:
     @property
     def processes(self) -> list[int]:
         """All that began."""
-        return [int(line) for line in self._diary.read_text().splitlines()] if self._diary.exists() else []
+        return [int(line.split()[0]) for line in self._lines]
+
+    @property
+    def foresees(self) -> list[bool]:
+        """Of each, whether it knows what job is likely."""
+        return [line.endswith("True") for line in self._lines]
+
+    @property
+    def _lines(self) -> list[str]:
+        return self._diary.read_text().splitlines() if self._diary.exists() else []
 
 
 @pytest.mark.parametrize(("cards", "began"), [(["0"], 2), ([], 1)], ids=["with a card", "without one"])
@@ -48,6 +62,23 @@ def test_worker_tokenizer_and_on_a_card_the_prober_get_ready_and_go(
     assert not any(map(lives, kept.processes))
 
 
+@pytest.mark.parametrize("cards", [["0"], []], ids=["with a card", "without one"])
+@pytest.mark.parametrize("holds", [True, False])
+def test_the_base_model_is_loaded_before_there_is_a_job_where_the_settings_want_it_and_there_is_a_card(
+    house: House,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cards: list[str],
+    holds: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setenv("WHETSTONE_CONFIG", str(_config(tmp_path, house, holds=holds)))
+    kept = Kept(tmp_path)
+    kept.ready.get_ready(house.paths, lambda: cards)
+    until(lambda: len(kept.processes) == 1 + len(cards))
+    kept.ready.dismiss()
+    assert any(kept.foresees) == (holds and bool(cards))
+
+
 def test_without_a_base_model_only_the_worker_gets_ready(
     tmp_path: Path, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,9 +90,11 @@ def test_without_a_base_model_only_the_worker_gets_ready(
     assert kept.folders == []
 
 
-def _config(folder: Path, house: House) -> Path:
+def _config(folder: Path, house: House, *, holds: bool = False) -> Path:
     config = folder / "config"
     config.mkdir()
+    shipped = (CONFIG / "training.toml").read_text()
+    (config / "training.toml").write_text(shipped.replace("holds_base = false", f"holds_base = {str(holds).lower()}"))
     model = house.base.base_model
     (config / "base.toml").write_text(f'[base_model]\nname = "{model.name}"\npackage = "{model.package}"\n')
     return config
