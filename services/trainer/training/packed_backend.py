@@ -43,9 +43,11 @@ def load(outline: Outline, observer: Observer, place: Place = ALONE) -> Train:
         trust_remote_code=False,
         use_safetensors=True,
     )
+    observer.loading("new adapter")
     torch.manual_seed(recipe.seed)  # before the adapter is drawn
     model = get_peft_model(model, lora_of(outline.lora))
     if on_cuda:
+        observer.loading("the card's kernels")
         _wake_card(model)
     observer.loading("waiting for the rows")
 
@@ -102,8 +104,7 @@ def _train(job: TrainingJob, observer: Observer, model: Any, dtype: torch.dtype,
             remove_unused_columns=False,
             **arguments_of(job, leads=leads),
         )
-        if place.ranks > 1:
-            observer.loading("other cards")
+        observer.loading("other cards" if place.ranks > 1 else "joined layers")
         trainer = PackedTrainer(
             ranks=meet(place),
             observer=agreeing,
@@ -115,6 +116,7 @@ def _train(job: TrainingJob, observer: Observer, model: Any, dtype: torch.dtype,
             train_dataset=rows.with_format("numpy"),
             callbacks=[watch],
         )
+        observer.loading("loss of joined rows")
         own.require_same(trainer.runner)
         return trainer
 

@@ -43,6 +43,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]  # transformers is not typed
         self._before = max((entry.get(_SECONDS, 0.0) for entry in state.log_history), default=0.0)
         if state.global_step >= state.max_steps:
             raise NothingLeft
+        self._observer.loading("first update")
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         """Tell of an update."""
