@@ -61,10 +61,7 @@ class Scorer:
     def __call__(self, adapter_folder: Path) -> Scored:
         """For each prompt of N ids the N-1 natural logs of p(id[i+1] | id[:i+1]), without and with the adapter; once."""
         self._began = time.monotonic()
-        # Without values that the files' would replace at once: a layer's take as long to draw as to read.
-        adapted = PeftModel.from_pretrained(
-            self._model, str(adapter_folder), is_trainable=False, low_cpu_mem_usage=True
-        )
+        adapted = PeftModel.from_pretrained(self._model, str(adapter_folder), is_trainable=False)
         self._part("adapter")
         scores = [_logprobs(adapted, ids) for ids in self._wanted.prompts]
         self._part("adapter's scores")

@@ -48,7 +48,7 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> Scores:
 
 
 def test_an_adapter_is_scored_as_plain_peft_loads_it(scores: Scores, tmp_path: Path) -> None:
-    """To the bit: layers are made without values, and get those of the files."""
+    """To the bit."""
     model = AutoModelForCausalLM.from_pretrained(scores.runs.base, dtype=torch.float32)
     model = PeftModel.from_pretrained(model, str(scores.adapter))
     with torch.no_grad():
