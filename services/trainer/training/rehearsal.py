@@ -48,7 +48,7 @@ def rehearse(outline: Outline) -> int:
     dtype = precision_of(recipe)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(
-            _one_layer(outline), dtype=dtype, attn_implementation=packed_attention.NAME
+            _one_layer(outline), dtype=dtype, attn_implementation=packed_attention.NAME, trust_remote_code=False
         )
     own = {module: getattr(module, _TURN) for module in _modules(model) if hasattr(module, _TURN)}
     try:
