@@ -265,11 +265,11 @@ def main() -> int:
         data = Path(folder)
         (data / "models").mkdir()
         (data / "models" / options.base.name).symlink_to(options.base.absolute())
-        adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
+        publish_random(data, options.base.name, ADAPTER, probed=True)
         key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(streams=options.active, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
         more = [f"limits.max_waiting={max(options.slow, _FIRST)}"]
-        server = start_whetstone(engine, data, options.base, adapter, key, more=more)
+        server = start_whetstone(engine, data, options.base, key, more=more)
         try:
             print("ready after", server.wait_ready(), "s", flush=True)
             found = asyncio.run(measure(Holding(server), options))

@@ -194,12 +194,10 @@ def main() -> int:
         data = Path(folder)
         (data / "models").mkdir()
         (data / "models" / options.base.name).symlink_to(options.base.absolute())
-        adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
+        publish_random(data, options.base.name, ADAPTER, probed=True)
         key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(streams=options.streams, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
-        server = start_whetstone(
-            engine, data, options.base, adapter, key, more=[f"limits.max_waiting={options.waiting}"]
-        )
+        server = start_whetstone(engine, data, options.base, key, more=[f"limits.max_waiting={options.waiting}"])
         try:
             print("ready after", server.wait_ready(), "s", flush=True)
             found = uvloop.run(turns(server, options))

@@ -86,8 +86,8 @@ class RealServer:
             )
         self.pid = self._process.pid
 
-    def wait_ready(self) -> float:
-        """Until it lists the adapter.
+    def wait_ready(self, model: str = ADAPTER) -> float:
+        """Until it lists a model.
 
         Returns:
             seconds since it was started.
@@ -98,7 +98,7 @@ class RealServer:
         request = urllib.request.Request(f"{self.url}/v1/models", headers={"Authorization": f"Bearer {self.key}"})  # noqa: S310
         while self._process.poll() is None and time.monotonic() - self._began < _START_SECONDS:
             with contextlib.suppress(OSError), urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
-                if ADAPTER in answer.read().decode():
+                if model in answer.read().decode():
                     return round(time.monotonic() - self._began, 2)
             time.sleep(0.1)
         raise RuntimeError(f"{self.name} did not start: {self.log.read_text(errors='replace')[-6000:]}")
@@ -125,44 +125,71 @@ class RealServer:
 
 
 def start_vllm(engine: Engine, data: Path, base: Path, adapter: Path, key: str) -> RealServer:
-    """VLLM's own server, as ``vllm serve`` starts it, in the environment of the project's own."""
+    """VLLM's own server with an adapter, as ``vllm serve`` starts it, in the environment of the project's own."""
     port, settings = free_port(), engine.loaded()
-    words = [
-        "--model",
-        str(base.absolute()),
-        "--served-model-name",
-        base.name,
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
+    words = ["--model", str(base.absolute()), "--enable-lora", "--lora-modules", f"{ADAPTER}={adapter}"]
+    words += [
+        "--max-loras",
+        str(settings.max_loras),
+        "--max-cpu-loras",
+        str(settings.max_cpu_loras),
+        "--max-lora-rank",
+        str(settings.max_lora_rank),
     ]
-    words += ["--api-key", key, "--enable-lora", "--lora-modules", f"{ADAPTER}={adapter}", "--dtype", settings.dtype]
-    words += ["--max-loras", str(settings.max_loras), "--max-cpu-loras", str(settings.max_cpu_loras)]
-    words += ["--max-lora-rank", str(settings.max_lora_rank), "--lora-target-modules", *settings.target_modules]
-    words += ["--max-num-seqs", str(settings.max_num_seqs), "--max-model-len", str(settings.max_model_len)]
+    words += ["--lora-target-modules", *settings.target_modules, *_words(engine, settings, base, port, key)]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]
+    return RealServer("vllm", command, environment(), port, key, data / "vllm.log")
+
+
+def start_vllm_in_rust(engine: Engine, data: Path, base: Path, key: str) -> RealServer:
+    """VLLM's server with its front end in Rust, which serves the base alone."""
+    port, settings = free_port(), engine.loaded()
+    words = ["serve", str(base.absolute()), *_words(engine, settings, base, port, key)]
+    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", *words]
+    return RealServer("rust", command, environment(VLLM_USE_RUST_FRONTEND="1"), port, key, data / "rust.log")
+
+
+def _words(engine: Engine, settings: EngineSettings, base: Path, port: int, key: str) -> list[str]:
+    words = ["--served-model-name", base.name, "--host", "127.0.0.1", "--port", str(port)]
+    words += ["--api-key", key, "--dtype", settings.dtype, "--max-num-seqs", str(settings.max_num_seqs)]
+    words += ["--max-model-len", str(settings.max_model_len)]
     words += ["--gpu-memory-utilization", str(settings.gpu_memory_utilization), "--disable-uvicorn-access-log"]
     if settings.enforce_eager:
         words.append("--enforce-eager")
     elif engine.same_graphs:
         words += ["--cudagraph-capture-sizes", *map(str, graph_sizes(settings.cuda_graph_tokens))]
     prepare_environment(settings)
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *words]
-    return RealServer("vllm", command, environment(), port, key, data / "vllm.log")
+    return words
 
 
 def start_whetstone(
-    engine: Engine, data: Path, base: Path, adapter: Path, key: str, *, more: Sequence[str] = ()
+    engine: Engine,
+    data: Path,
+    base: Path,
+    key: str,
+    *,
+    name: str = "whetstone",
+    module: str = "services.server",
+    more: Sequence[str] = (),
 ) -> RealServer:
-    """This project's server, with its shipped settings but for the engine's."""
-    del adapter  # the registry in ``data`` has it
+    """This project's server, with its shipped settings but for the engine's, and what the registry in ``data`` has.
+
+    Args:
+        engine: what the engine is to be.
+        data: the data root.
+        base: the base model's folder.
+        key: that it asks for.
+        name: of the server in what is told.
+        module: whose verb ``serve`` it is.
+        more: settings.
+    """
     port = free_port()
     config = data / "config"
     shutil.copytree(REPOSITORY / "config", config)
     (config / "cpu" / "base.toml").unlink()
     (config / "base.toml").write_text(f'[base_model]\nname = "{base.name}"\npackage = "{PACKAGE}"\n')
     sets = [f"server.port={port}", *engine.settings, *more]
-    command = [sys.executable, "-m", "services.server", "serve", "--json-logs"]
+    command = [sys.executable, "-m", module, "serve", "--json-logs"]
     command += [word for item in sets for word in ("--set", item)]
     variables = environment(WHETSTONE_DATA=str(data), WHETSTONE_CONFIG=str(config))
-    return RealServer("whetstone", command, variables, port, key, data / "whetstone.log")
+    return RealServer(name, command, variables, port, key, data / f"{name}.log")

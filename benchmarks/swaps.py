@@ -68,7 +68,7 @@ def main() -> int:
         promote(registry, ADAPTER, 1)
         key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(streams=options.streams, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
-        server = start_whetstone(engine, data, options.base, data, key)
+        server = start_whetstone(engine, data, options.base, key)
         try:
             print("ready after", server.wait_ready(), "s", flush=True)
             swaps, watched = _swap(server, registry, taught, options, data / "watched")
