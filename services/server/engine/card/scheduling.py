@@ -6,19 +6,16 @@ as much, whether it holds one prompt or thirty. Where many short answers run, ne
 
 from typing import Any
 
-from vllm.v1.core.sched.async_scheduler import AsyncScheduler
-
 from services.server.engine.card.gathering import Gathering
-from services.server.engine.card.slots import QuickSlots
+from services.server.engine.card.lean import LeanScheduler
 
 
-class GatheringScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types are not followed
+class GatheringScheduler(LeanScheduler):
     """Lets prompts wait for others, by vLLM's own way to put off prefills."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._gathering = Gathering()
-        QuickSlots.speed_up(self.kv_cache_manager)
 
     def schedule(self, throttle_prefills: bool = False) -> Any:  # noqa: FBT001, FBT002 - vLLM's signature
         """See ``SchedulerInterface.schedule``."""
