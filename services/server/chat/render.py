@@ -13,6 +13,7 @@ from services.server.chat.hermes import without_tools
 from services.server.chat.schema import Message
 from services.server.chat.spelled import refuse_spelled
 from services.server.chat.templates import variables_of
+from services.server.chat.together import Together
 from services.server.engine.protocol import Engine, Tokenizer
 from services.server.errors import BadRequest
 
@@ -32,6 +33,7 @@ class Renderer:
 
     def __init__(self, engine: Engine, *, max_prompt_tokens: int = 0) -> None:
         self._at_once = engine.tokenizer
+        self._together = Together(engine.tokenizer)
         self._in_thread = copy.deepcopy(engine.tokenizer)
         self._special_tokens = engine.tokenizer.special_tokens
         self._variables = variables_of(engine.tokenizer.chat_template)
@@ -69,7 +71,10 @@ class Renderer:
         else:
             conversation = without_tools(conversation, tools)
         try:
-            tokens = await self._run(chars, lambda tokenizer: _render(tokenizer, conversation, options))
+            if chars <= _SHORT_CHARS:
+                tokens = await self._together.encode(self._at_once.render(conversation, **options))
+            else:
+                tokens = await self._in_worker(lambda tokenizer: _rendered(tokenizer, conversation, options))
         except TemplateError as error:
             raise BadRequest(f"The model's chat template refuses these messages: {error}", param="messages") from error
         return self._fit(tokens, "messages")
@@ -121,12 +126,12 @@ class Renderer:
         return BadRequest(f"{limit} {advice}", param=param, code="context_length_exceeded")
 
     async def _run(self, length: int, work: Callable[[Tokenizer], T]) -> T:
-        if length <= _SHORT_CHARS:
-            return work(self._at_once)
+        return work(self._at_once) if length <= _SHORT_CHARS else await self._in_worker(work)
+
+    async def _in_worker(self, work: Callable[[Tokenizer], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._in_thread)
 
 
-def _render(tokenizer: Tokenizer, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
-    return tokenizer.encode(
-        tokenizer.render(conversation, **options), add_special_tokens=False
-    )  # the template wrote them
+def _rendered(tokenizer: Tokenizer, conversation: list[dict[str, Any]], options: dict[str, Any]) -> list[int]:
+    (tokens,) = tokenizer.encode_rendered([tokenizer.render(conversation, **options)])
+    return tokens

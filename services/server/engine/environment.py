@@ -15,7 +15,7 @@ def prepare_environment(settings: EngineSettings) -> None:
         DO_NOT_TRACK="1",
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
-        TOKENIZERS_PARALLELISM="false",  # texts come one by one
+        TOKENIZERS_PARALLELISM="true",  # texts that come at once, each on a core
         VLLM_PLUGINS="",  # none: where it is unset, vLLM loads whatever installed package declares itself one
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads, which a fork would tear apart
         VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),

@@ -5,6 +5,7 @@ are encoded once.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _PIECES = 256
@@ -37,23 +38,39 @@ class Pieces:
             token.lstrip or token.rstrip or token.single_word for token in backend.get_added_tokens_decoder().values()
         )
 
-    def encode(self, text: str) -> list[int]:
-        """The token ids of ``text``, the ones that the backend gives for the whole of it without special tokens of its own."""
-        if self._cut is None:
-            return self._encoded(text)
-        first, *rest = self._cut.split(text)
-        ids = self._encoded(first) if first else []
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of each text, the ones that the backend gives for the whole of it without special tokens of its own.
+
+        What is new in any of them is encoded at once, on as many cores as there are new pieces.
+        """
+        cuts = [[text] if self._cut is None else self._cut.split(text) for text in texts]
+        new: dict[str, list[int]] = {}
+        for first, *rest in cuts:
+            if first:
+                new[first] = []
+            for added, piece in zip(rest[::2], rest[1::2], strict=True):
+                if piece and piece not in self._kept:
+                    # With the added token before it: some tokenizers treat the beginning of a text otherwise.
+                    new[added + piece] = []
+        new = self._encoded(list(new))
+        return [self._joined(cut, new) for cut in cuts]
+
+    def _joined(self, cut: list[str], new: dict[str, list[int]]) -> list[int]:
+        first, *rest = cut
+        ids = list(new[first]) if first else []
         for added, piece in zip(rest[::2], rest[1::2], strict=True):
             ids.append(self._added[added])
             if piece:
-                ids += self._after(added, piece)
+                ids += self._after(added, piece, new)
         return ids
 
-    def _after(self, added: str, piece: str) -> list[int]:
+    def _after(self, added: str, piece: str, new: dict[str, list[int]]) -> list[int]:
         ids = self._kept.pop(piece, None)
         if ids is None:
-            # With the added token before it: some tokenizers treat the beginning of a text otherwise.
-            ids = self._encoded(added + piece)[1:]
+            text = added + piece
+            if text not in new:  # forgotten since, for what the texts before had
+                new |= self._encoded([text])
+            ids = new[text][1:]
             if len(piece) > _PIECE_CHARS:
                 return ids
             if len(self._kept) >= _PIECES:
@@ -61,6 +78,8 @@ class Pieces:
         self._kept[piece] = ids  # the last one now
         return ids
 
-    def _encoded(self, text: str) -> list[int]:
-        (encoded,) = self._backend.encode_batch_fast([text], add_special_tokens=False)
-        return list(encoded.ids)
+    def _encoded(self, texts: list[str]) -> dict[str, list[int]]:
+        if not texts:
+            return {}
+        encoded = self._backend.encode_batch_fast(texts, add_special_tokens=False)
+        return {text: one.ids for text, one in zip(texts, encoded, strict=True)}

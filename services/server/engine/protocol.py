@@ -176,8 +176,11 @@ class Tokenizer(Protocol):
     def render(self, conversation: list[dict[str, Any]], **options: Any) -> str:
         """The text of a conversation, up to where the assistant begins to speak; ``options`` are the chat template's."""
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of ``text``."""
+    def encode(self, text: str) -> list[int]:
+        """The token ids of ``text``, with the special tokens that the tokenizer adds to one."""
+
+    def encode_rendered(self, texts: Sequence[str]) -> list[list[int]]:
+        """The token ids of rendered conversations: their template wrote the special tokens."""
 
     def decode(self, token_ids: Sequence[int], **options: Any) -> str:
         """The text of ``token_ids``."""

@@ -34,13 +34,20 @@ class FastTokenizer:
         """The text of a conversation; see ``ChatTemplate.render``."""
         return self._template.render(conversation, **options)
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        """The token ids of ``text``."""
+    def encode(self, text: str) -> list[int]:
+        """See ``protocol.Tokenizer.encode``."""
+        return self._encoded(text, add_special_tokens=True)
+
+    def encode_rendered(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``protocol.Tokenizer.encode_rendered``."""
+        if self._pieces is not None:
+            return self._pieces.encode(texts)
+        return [self._encoded(text, add_special_tokens=False) for text in texts]
+
+    def _encoded(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if self._backend is None:
             ids: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
             return ids
-        if self._pieces is not None and not add_special_tokens:
-            return self._pieces.encode(text)
         (encoded,) = self._backend.encode_batch_fast([text], add_special_tokens=add_special_tokens)
         return list(encoded.ids)
 

@@ -50,8 +50,10 @@ class FakeTokenizer:
             raise TemplateError("roles must alternate")
         return "".join(f"{message['role']}:{message['content']}\n" for message in conversation) + "assistant:"
 
-    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
-        del add_special_tokens
+    def encode_rendered(self, texts: Sequence[str]) -> list[list[int]]:
+        return [self.encode(text) for text in texts]
+
+    def encode(self, text: str) -> list[int]:
         self.encoded += 1
         assert self.gate.wait(5)
         return [ord(character) % 1000 for character in text]

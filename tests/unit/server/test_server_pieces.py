@@ -79,14 +79,14 @@ def _whole(tokenizer: Any, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-@given(text=TEXTS)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=4))
 @settings(max_examples=400, deadline=None)
-def test_pieces_are_the_whole(kind: str, text: str) -> None:
-    """Same ids, for a text seen first and one whose pieces are remembered from others."""
-    whole = _whole(TOKENIZERS[kind], text)
-    assert Pieces(TOKENIZERS[kind]).encode(text) == whole
-    assert REMEMBERING[kind].encode(text) == whole
-    assert REMEMBERING[kind].encode(text) == whole
+def test_pieces_are_the_whole(kind: str, texts: list[str]) -> None:
+    """Same ids, for texts seen first and such whose pieces are remembered from others, whichever come at once."""
+    whole = [_whole(TOKENIZERS[kind], text) for text in texts]
+    assert Pieces(TOKENIZERS[kind]).encode(texts) == whole
+    assert REMEMBERING[kind].encode(texts) == whole
+    assert REMEMBERING[kind].encode(texts) == whole
 
 
 def test_the_pieces_asked_for_last_are_kept_and_no_more() -> None:
@@ -95,9 +95,9 @@ def test_the_pieces_asked_for_last_are_kept_and_no_more() -> None:
     pieces = Pieces(counting)
     long = "<|im_start|>" + "long " * 1000
     for number in range(1000):
-        pieces.encode(f"<|im_start|>shared<|im_end|>{number}")
+        pieces.encode([f"<|im_start|>shared<|im_end|>{number}"])
     for text in ("<|im_end|>999", "<|im_end|>0", long, long):
-        pieces.encode(text)
+        pieces.encode([text])
     times = Counter(counting.texts)
     assert times["<|im_start|>shared"] == 1
     assert (times["<|im_end|>999"], times["<|im_end|>0"], times[long]) == (1, 2, 2)
