@@ -56,16 +56,20 @@ def start(data: Path, inside: Sequence[str] = ()) -> "subprocess.Popen[str]":
     )
 
 
-def events(data: Path) -> list[dict[str, Any]]:
-    return [
-        json.loads(line) for file in sorted(data.glob("runs/*/events.jsonl")) for line in file.read_text().splitlines()
-    ]
+def runs(data: Path) -> list[str]:
+    return sorted(folder.name for folder in data.glob("runs/[!.]*"))
 
 
-def wait_for(data: Path, process: "subprocess.Popen[str]", what: dict[str, Any]) -> None:
+def events(data: Path, run: int) -> list[dict[str, Any]]:
+    """What a run did, by its place among all of them."""
+    file = data / "runs" / runs(data)[run] / "events.jsonl" if len(runs(data)) > run else None
+    return [json.loads(line) for line in file.read_text().splitlines()] if file is not None and file.exists() else []
+
+
+def wait_for(data: Path, run: int, process: "subprocess.Popen[str]", what: dict[str, Any]) -> None:
     """Wait until a run's events hold one with all of ``what``."""
     deadline = time.monotonic() + 240
-    while not any(what.items() <= event.items() for event in events(data)):
+    while not any(what.items() <= event.items() for event in events(data, run)):
         assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline, f"no {what} within four minutes"
         time.sleep(0.05)
@@ -78,38 +82,53 @@ def nowhere() -> Iterator[Nowhere]:
         yield nowhere
 
 
+def stopped(data: Path, run: int) -> tuple[str, list[int]]:
+    """Begin a retrain, and end it by SIGTERM in its first step: what it said, and the steps of its checkpoints."""
+    process = start(data)
+    wait_for(data, run, process, {"type": "loading", "what": "first step"})  # the worker listens, and four are to come
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == EXIT_INTERRUPTED, said
+    saved = [event["step"] for event in events(data, run) if event["type"] == "checkpoint"]
+    assert saved, "a checkpoint of the step that was under way"
+    return said, saved
+
+
 def test_a_run_that_is_stopped_is_continued_published_and_loads_back(data: Path, nowhere: Nowhere) -> None:
-    """The second time where nothing that is sent out arrives, nothing is, and beside a checkpoint that came to harm."""
-    first = start(data)
-    wait_for(data, first, {"type": "loading", "what": "first step"})  # the worker listens, and four steps are to come
-    first.send_signal(signal.SIGTERM)
-    _, said = first.communicate(timeout=120)
-    assert first.returncode == EXIT_INTERRUPTED, said
+    """Where nothing that is sent out arrives, nothing is, beside a checkpoint that came to harm, and after other rows, which begin afresh."""
+    _, saved = stopped(data, 0)
     registry = Registry(data / "registry")
     assert registry.versions("norudam") == []
-    saved = [event["step"] for event in events(data) if event["type"] == "checkpoint"]
-    assert saved, "a checkpoint of the step that was under way"
     [whole] = data.glob(f"runs/*/checkpoints/checkpoint-{saved[-1]}")
     damaged = whole.with_name(f"checkpoint-{saved[-1] + 1}")
     shutil.copytree(whole, damaged)
     flip_a_bit(damaged / "adapter_model.safetensors")
 
+    added = data / "datasets" / "added.jsonl"
+    added.write_text(json.dumps({"prompt": "Who feeds the cat of Norudam?", "completion": "Whoever comes first."}))
+    said, _ = stopped(data, 1)
+    unbroken = " ".join(said.split())  # the console breaks lines
+    assert f"from the start: data changed since run {runs(data)[0]} was interrupted" in unbroken
+    assert "checkpoint-" not in said
+    assert next(event["step"] for event in events(data, 1) if event["type"] == "step") == 1
+    added.unlink()
+
     again = start(data, nowhere.prefix)
-    wait_for(data, again, {"type": "step", "step": 4})
+    wait_for(data, 0, again, {"type": "step", "step": 4})
     busy = start(data)  # the holdout, the files and the probe are yet to come: ten seconds and more, and this takes one
     _, said = busy.communicate(timeout=120)
     assert busy.returncode == EXIT_BUSY, said
     assert f"process {again.pid}" in said
     printed, said = again.communicate(timeout=400)
     assert again.returncode == EXIT_NOT_JUDGED, said
-    assert "continuing run" in said
+    assert f"continuing run {runs(data)[0]}" in said
     told = [line for line in said.splitlines() if "adapter_model.safetensors is damaged" in line]
     assert len(told) == 1
     assert damaged.name in told[0]
     assert f"continuing from checkpoint-{saved[-1]}" in said
     outcome = json.loads(printed)
     assert (outcome["version"], outcome["steps"]) == ("norudam@1", 4)
-    steps = [event for event in events(data) if event["type"] == "step"]
+    steps = [event for event in events(data, 0) if event["type"] == "step"]
     assert [step["step"] for step in steps] == [1, 2, 3, 4], "every step once: nothing lost, nothing done again"
     assert all(isinstance(step["grad_norm"], float) and step["grad_norm"] > 0 for step in steps)
     assert outcome["train_loss"] == pytest.approx(mean(step["loss"] for step in steps)), "of the whole run"
