@@ -73,7 +73,8 @@ class Launched:
         if self.lives:
             self.child.kill()
         code = self.child.wait()
-        if log_file is not None:
+        # A probe is ended beside the work, and its run's folder may be gone by then.
+        if log_file is not None and log_file.parent.exists():
             with log_file.open("ab") as log:
                 log.write(self._printed.read_bytes())
         self._clear()

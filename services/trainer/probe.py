@@ -120,7 +120,8 @@ class ProcessProber:
             self._ending = Thread(target=launched.end, args=(log,))
             self._ending.start()
         if not output.exists():
-            self._explain(launched.child.wait(), log)
+            self._ending.join()  # then the log is whole
+            self._explain(launched.child.returncode, log)
         scored = msgspec.json.decode(output.read_bytes(), type=Scored)
         return [
             ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)

@@ -10,7 +10,7 @@ import pytest
 
 BLOCK = 4
 BLOCKS = 40  # too few for all answers at once
-CONTEXT = 64
+CONTEXT = 63  # no whole number of blocks
 ANSWERS = 8  # at once
 STEP_TOKENS = 24  # so that longer prompts are computed in chunks
 WORDS = 50
@@ -32,6 +32,7 @@ class House:
     hasher: Any
     parameters: list[Any]  # a request has one of them
     blocks: int = BLOCKS
+    log_stats: bool = True
 
     def scheduler(self, *specs: Any, kind: Any = None) -> Any:
         """One with its own blocks; ``specs`` in place of full attention, ``kind`` in place of vLLM's ``AsyncScheduler``."""
@@ -47,7 +48,7 @@ class House:
                 kv_cache_config=KVCacheConfig(num_blocks=self.blocks, kv_cache_tensors=[], kv_cache_groups=groups),
                 structured_output_manager=StructuredOutputManager(self.config),
                 block_size=BLOCK,
-                log_stats=True,
+                log_stats=self.log_stats,
             )
 
     def full(self) -> Any:
@@ -95,6 +96,17 @@ def make_house(base_model_dir: Path) -> House:
     )
 
 
+class Scores:
+    """Log-probabilities of a step, each request's known by its name."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def slice_request(self, place: int, tokens: int) -> str:
+        """See ``LogprobsLists.slice_request``."""
+        return f"{tokens} of {self._names[place]}"
+
+
 class Engine:
     """A scheduler whose model says what a request's name and the place of the token lead to."""
 
@@ -105,7 +117,7 @@ class Engine:
         self._planned: deque[tuple[Any, Any]] = deque()
         self.said: dict[str, list[int]] = {}
         self.ended: list[tuple[str, str]] = []
-        self.beside: list[tuple[str, int, list[str], Any]] = []
+        self.beside: list[tuple[Any, ...]] = []
         self.chunks = 0
 
     def ask(self, name: str, prompt: list[int]) -> None:
@@ -151,12 +163,14 @@ class Engine:
             req_ids=names,
             req_id_to_index={name: place for place, name in enumerate(names)},
             sampled_token_ids=words,
+            logprobs=Scores(names),
         )
         for of_client in self.scheduler.update_from_output(planned, output).values():
             for answer in of_client.outputs:
                 self.said[answer.request_id] += answer.new_token_ids
                 events = [event.type.name for event in answer.events or ()]
-                self.beside.append((answer.request_id, len(self.said[answer.request_id]), events, answer.prefill_stats))
+                length = len(self.said[answer.request_id])
+                self.beside.append((answer.request_id, length, events, answer.prefill_stats, answer.new_logprobs))
                 if answer.finish_reason is not None:
                     self.ended.append((answer.request_id, answer.finish_reason.name))
 

@@ -2,11 +2,13 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 
 from services.registry.manifest import ProbePrompt
+from services.trainer.launched import Launched
 from services.trainer.probe import CONVERSATIONS, ProcessProber, leaves_plenty
 from services.trainer.training.job import MachineFailed, Room, TrainingFailed
 from tests.support.processes import lives, until
@@ -143,3 +145,10 @@ def test_scores_are_there_before_their_process_has_ended(tmp_path: Path) -> None
     process = began(tmp_path, 1)[0]
     expecting.dismiss()
     assert not lives(process)
+
+
+def test_a_process_whose_runs_folder_is_gone_ends_like_any_other(tmp_path: Path) -> None:
+    """A job may be over, and its run removed, before the process that scored it has ended."""
+    launched = Launched(lambda _: (sys.executable, "-c", "raise SystemExit(3)"), tmp_path)
+    assert launched.child.wait() == launched.end(tmp_path / "gone" / "probe.log") == 3
+    assert not (tmp_path / "gone").exists()

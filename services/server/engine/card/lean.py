@@ -136,7 +136,6 @@ class LeanScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types are n
         told: dict[int, list[Any]] = {}
         others: dict[str, int] = {}
         requests, places, sampled = self.requests, output.req_id_to_index, output.sampled_token_ids
-        cache_blocks = self.kv_cache_manager.cache_blocks
         size, longest, is_running = self.hash_block_size, self.max_model_len, RequestStatus.RUNNING
         for name, count in scheduled.items():
             request = requests.get(name)
@@ -157,7 +156,6 @@ class LeanScheduler(AsyncScheduler):  # type: ignore[misc]  # vLLM's types are n
                     known.append(tokens[0])
                     request.num_in_flight_tokens -= 1
                     request.num_output_placeholders -= 1
-                    cache_blocks(request, request.num_computed_tokens - request.num_output_placeholders)
                     told.setdefault(request.client_index, []).append(EngineCoreOutput(name, tokens))
                     continue
             others[name] = count
