@@ -31,7 +31,7 @@ async def test_what_comes_in_one_round_is_one_call_and_each_gets_its_own() -> No
     """Who comes later is in the next one."""
     tokenizer = Noting()
     together = Together(tokenizer)
-    assert await asyncio.gather(together.encode("ab"), together.encode("c")) == ([97, 98], [99])
+    assert list(await asyncio.gather(together.encode("ab"), together.encode("c"))) == [[97, 98], [99]]
     assert await together.encode("d") == [100]
     assert tokenizer.calls == [["ab", "c"], ["d"]]
 
