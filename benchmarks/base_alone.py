@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from services.base_model.identity import BaseModel
+from services.common.parts import Parts
 from services.common.paths import DataPaths
 from services.server import __main__ as command
 from services.server import serve
@@ -21,6 +22,8 @@ def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> Star
     """See ``vllm_starter``."""
 
     async def start() -> Engine:
+        parts = Parts()
+        parts.begin("vLLM's import")
         prepare_environment(settings.engine)
         module: Any = importlib.import_module("services.server.engine.vllm")
         arguments = module.lora_arguments
@@ -32,7 +35,7 @@ def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> Star
 
         module.lora_arguments = without_lora
         which = (paths.models / base.name, base.name, settings.engine)
-        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits)
+        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits, parts=parts)
         return engine
 
     return start

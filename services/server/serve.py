@@ -6,7 +6,6 @@ import importlib
 import logging
 import os
 import signal
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -14,6 +13,7 @@ import msgspec
 import structlog
 
 from services.base_model.identity import BaseModel
+from services.common.parts import Parts, process_seconds
 from services.common.paths import DataPaths
 from services.common.traces import trace_of
 from services.jobs.database import Database
@@ -81,11 +81,13 @@ def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) ->
     """How to start vLLM on the base model's folder."""
 
     async def start() -> Engine:
+        parts = Parts()
+        parts.begin("vLLM's import")
         prepare_environment(settings.engine)
         # Imported here: it takes seconds, and reads the environment that was just prepared.
         module = await asyncio.to_thread(importlib.import_module, "services.server.engine.vllm")
         which = (paths.models / base.name, base.name, settings.engine)
-        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits)
+        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits, parts=parts)
         if not settings.engine.merged_adapter:
             return engine
         return MergingEngine(
@@ -244,19 +246,24 @@ async def _start(plan: Plan, services: Services) -> Model:
     Raises:
         EngineError: the engine did not start, or died.
     """
-    began = time.monotonic()
+    parts = Parts()
+    parts.add("this process", process_seconds())
+    parts.begin("engine, besides")
     engine = await plan.start_engine()
+    parts.divide(engine.start_seconds)
+    parts.begin("first prompt")
     model = build_model(plan, services, engine)
     services.model = model
-    log.info("engine started", seconds=round(time.monotonic() - began, 1), base=plan.base.name)
     async for _ in engine.generate(
         "warm-up", _FIRST_PROMPT, Sampling(max_tokens=1, temperature=0.0, ignore_eos=True), None
     ):
         pass
+    parts.begin("adapters")
     await model.reconciler.reconcile()
     gc.collect()
     gc.freeze()  # vLLM and all that it imports stay: no collection between tokens looks at them again
-    log.info("ready", seconds=round(time.monotonic() - began, 1), models=services.catalogue.names())
+    seconds = parts.end()
+    log.info("ready", seconds=round(sum(seconds.values()), 1), parts=seconds, models=services.catalogue.names())
     return model
 
 

@@ -30,7 +30,7 @@ from services.trainer.gate.judge import Judge
 from services.trainer.journal import Journal
 from services.trainer.lineage import find_published, lineage_of_run
 from services.trainer.outcome import Outcome
-from services.trainer.parts import Parts
+from services.trainer.parts import RetrainParts
 from services.trainer.probe import Prober
 from services.trainer.progress import RunLog
 from services.trainer.rows import Rows
@@ -109,7 +109,7 @@ class Retrain:
             RegistryError: the registry cannot be written, or the adapter's name is none.
         """
         require_writable(self._registry, check_adapter_name(task.settings.adapter.name))
-        parts = Parts()
+        parts = RetrainParts()
         parts.begin("rows")
         base = read_base_model(self._paths.models, self._base_settings.base_model)
         outline = _outline(task.settings, self._paths.models / base.name)
@@ -120,7 +120,7 @@ class Retrain:
             self._prober.dismiss()
             self._worker.dismiss()
 
-    def _way(self, task: Task, base: BaseModel, outline: Outline, journal: Journal, parts: Parts) -> Outcome:
+    def _way(self, task: Task, base: BaseModel, outline: Outline, journal: Journal, parts: RetrainParts) -> Outcome:
         adapter = task.settings.adapter.name
         run, prepared = self._begin(task, base, journal)
         try:
@@ -177,7 +177,7 @@ class Retrain:
         outline: Outline,
         prepared: Prepared,
         journal: Journal,
-        parts: Parts,
+        parts: RetrainParts,
     ) -> Finished | Interrupted:
         parts.begin("handing over")
         resume_from = newest_whole(run.checkpoints)
@@ -213,7 +213,7 @@ class Retrain:
         run: runs.Run,
         prepared: Prepared,
         finished: Finished,
-        parts: Parts,
+        parts: RetrainParts,
     ) -> Manifest:
         registry, adapter = self._registry, settings.adapter.name
         parts.begin("publishing")
@@ -269,7 +269,7 @@ def _save_rows(examples: list[Example], folder: Path) -> Path:
     return folder
 
 
-def _interrupted(run: runs.Run, ended: Interrupted, parts: Parts) -> Outcome:
+def _interrupted(run: runs.Run, ended: Interrupted, parts: RetrainParts) -> Outcome:
     return Outcome(
         version=None,
         run=run.record.run_id,
@@ -287,7 +287,7 @@ def _outcome(
     published: Manifest,
     passed: bool | None,  # noqa: FBT001 - not a switch: the verdict
     reasons: list[str],
-    parts: Parts,
+    parts: RetrainParts,
 ) -> Outcome:
     return Outcome(
         version=model_name(published.adapter, published.version),

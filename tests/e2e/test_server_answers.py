@@ -1,5 +1,6 @@
 """What the server answers on the real engine and the real model, asked by the official client."""
 
+import json
 import time
 
 import httpx
@@ -24,6 +25,17 @@ def test_base_and_adapter_answer_side_by_side(server: ServerProcess) -> None:
         assert tuple(streamed) == expected
         assert usage.completion_tokens > 5
         assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+
+
+def test_every_second_of_a_start_has_a_name(server: ServerProcess) -> None:
+    """One line says them all, those of the engine's own process, too."""
+    (line,) = (line for line in server.log.read_text().splitlines() if '"event":"ready"' in line)
+    ready = json.loads(line)
+    parts = ready["parts"]
+    assert {"this process", "vLLM's import", "weights", "first pass", "warm-up and graphs", "adapters"} <= set(parts)
+    assert sum(parts.values()) == pytest.approx(ready["seconds"], abs=0.1)
+    assert min(parts.values()) > -0.01  # each is rounded
+    assert parts["engine, besides"] < 1
 
 
 def test_options_reach_the_engine(server: ServerProcess) -> None:

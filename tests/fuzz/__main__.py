@@ -39,17 +39,16 @@ def main() -> int:
             say=say,
         )
     if options.json:
-        _add(options.json, {"commit": code, "machine": machine(), **_part(options, fuzz)})
+        _add(options.json, {"commit": code, "machine": machine(), **_part(fuzz)})
     for fault in fuzz.faults:
         print(fault)
     print(f"{fuzz.cases} cases, {len(fuzz.faults)} faults; answers: {dict(fuzz.statuses)}")
     return 1 if fuzz.faults else 0
 
 
-def _part(options: argparse.Namespace, fuzz: Fuzz) -> dict[str, Any]:
-    command = f"python -m tests.fuzz --cases {options.cases} --seed {options.seed}"
+def _part(fuzz: Fuzz) -> dict[str, Any]:
     return {
-        "command": command,
+        "command": " ".join(["python -m tests.fuzz", *sys.argv[1:]]),
         "cases": fuzz.cases,
         "statuses": fuzz.statuses,
         **dict(msgspec.to_builtins(fuzz)),

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from services.common.parts import Parts
 from services.common.settings import load
 from services.server.engine.environment import prepare_environment
 from services.server.engine.protocol import Sampling
@@ -35,7 +36,9 @@ async def asked(options: argparse.Namespace) -> dict[str, Any]:
     prepare_environment(settings.engine)
     from services.server.engine.vllm import VllmEngine  # noqa: PLC0415 - reads the environment
 
-    engine = await VllmEngine.start(options.model, options.model.name, settings.engine, limits=settings.limits)
+    engine = await VllmEngine.start(
+        options.model, options.model.name, settings.engine, limits=settings.limits, parts=Parts()
+    )
     try:
         chance = random.Random(7)  # noqa: S311
         lengths = _LENGTHS[:6] if options.rehearse else _LENGTHS * 4

@@ -194,6 +194,7 @@ class Engine(Protocol):
         max_model_len: tokens of prompt and answer together.
         vocabulary: number of token ids.
         longest_token: characters of the longest token, so that a text much too long is known without tokenizing it.
+        start_seconds: of its start, by part.
         default_sampling: what the base model's generation_config.json recommends, such as ``temperature``.
     """
 
@@ -201,6 +202,7 @@ class Engine(Protocol):
     max_model_len: int
     vocabulary: int
     longest_token: int
+    start_seconds: dict[str, float]
     default_sampling: dict[str, float]
 
     def generate(

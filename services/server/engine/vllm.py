@@ -22,6 +22,7 @@ from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
+from services.common.parts import Parts
 from services.server.engine.arguments import lora_arguments, merged_arguments
 from services.server.engine.parsing import Form, Parsers
 from services.server.engine.processes import kill_engine
@@ -53,6 +54,7 @@ class VllmEngine:
 
     def __init__(self, llm: Any, parsers: Parsers, tokenizer: Tokenizer, trials: Trials) -> None:
         self._llm = llm
+        self.start_seconds: dict[str, float] = {}
         self._trials = trials
         self.tokenizer = tokenizer
         self._parsers = parsers
@@ -63,19 +65,27 @@ class VllmEngine:
         self.default_sampling: dict[str, float] = llm.model_config.get_diff_sampling_param()
 
     @classmethod
-    async def start(cls, model: Path, served_name: str, settings: EngineSettings, *, limits: Limits) -> Self:
+    async def start(
+        cls, model: Path, served_name: str, settings: EngineSettings, *, limits: Limits, parts: Parts
+    ) -> Self:
         """Start the engine on the model's folder; takes tens of seconds, off the event loop.
 
-        ``prepare_environment`` comes before the import of this module.
+        ``prepare_environment`` comes before the import of this module; ``parts`` has taken the time since.
 
         Raises:
             EngineError: vLLM could not start; the message is vLLM's.
         """
+        parts.begin("tokenizer")
         tokenizer = await asyncio.to_thread(FastTokenizer, model)
+        parts.begin("grammar trials")
         trials = Trials(model, cpu_seconds=limits.max_schema_cpu_seconds, seconds=limits.schema_seconds)
         await trials.start()  # where the engine does not, this process ends, and it too
+        parts.begin("engine process")
         llm = await _begun(lora_arguments(model, served_name, settings, limits))
         try:
+            (of_worker,) = await llm.collective_rpc("start_seconds")
+            parts.divide(of_worker)
+            parts.begin("parsers")
             parsers = Parsers(
                 llm.get_tokenizer(),
                 llm.model_config,
@@ -85,7 +95,9 @@ class VllmEngine:
         except EngineError:
             await asyncio.to_thread(llm.shutdown, ENGINE_EXIT_SECONDS)
             raise
-        return cls(llm, parsers, tokenizer, trials)
+        engine = cls(llm, parsers, tokenizer, trials)
+        engine.start_seconds = parts.end()
+        return engine
 
     async def start_second(
         self, model: Path, served_name: str, settings: EngineSettings, *, limits: Limits

@@ -93,6 +93,7 @@ class FakeEngine:
         self.max_model_len = CONTEXT
         self.vocabulary = 1000
         self.longest_token = 2
+        self.start_seconds: dict[str, float] = {}
         self.default_sampling: dict[str, float] = {}
         self.gate = asyncio.Event()
         self.gate.set()

@@ -1,7 +1,7 @@
 """A retrain's parts follow one another without a gap, so that together they are its wall time."""
 
 from services.trainer.outcome import Outcome
-from services.trainer.parts import Parts
+from services.trainer.parts import RetrainParts
 from services.trainer.training.job import Checkpoint, Event, Finished, Loading, Step
 from tests.unit.trainer.house import FakeWorker, House
 
@@ -25,7 +25,7 @@ FINISHED = Finished(steps=3, train_loss=1.0, holdout_loss=None, update_norm=1.0,
 
 def test_each_event_of_the_training_ends_one_part_and_begins_the_next() -> None:
     clock = Clock()
-    parts = Parts(clock)
+    parts = RetrainParts(clock)
     parts.begin("rows")
     events: list[Event] = [
         Loading(what="base model", seconds=0.0),
@@ -53,7 +53,7 @@ def test_each_event_of_the_training_ends_one_part_and_begins_the_next() -> None:
 
 def test_a_part_that_comes_twice_is_counted_together() -> None:
     clock = Clock()
-    parts = Parts(clock)
+    parts = RetrainParts(clock)
     for name, seconds in (("publishing", 1.0), ("probe", 2.0), ("publishing", 4.0)):
         parts.begin(name)
         clock.now += seconds
@@ -62,7 +62,7 @@ def test_a_part_that_comes_twice_is_counted_together() -> None:
 
 def test_no_time_is_counted_between_an_end_and_the_next_beginning() -> None:
     clock = Clock()
-    parts = Parts(clock)
+    parts = RetrainParts(clock)
     parts.begin("rows")
     parts.end()
     clock.now += 5

@@ -11,10 +11,13 @@ _RECORDS_ANY_STEP = 3  # the version of FlashAttention, Hopper's, of which vLLM 
 
 
 def own_parts(settings: EngineSettings) -> dict[str, Any]:
-    """Arguments for vLLM; none where no step is a graph."""
-    if settings.enforce_eager or not current_platform.is_cuda():
+    """Arguments for vLLM; where no step is a graph only the worker, which notes how long a start takes."""
+    if not current_platform.is_cuda():
         return {}
-    own: dict[str, Any] = {"scheduler_cls": "services.server.engine.card.scheduling.GatheringScheduler"}
+    own: dict[str, Any] = {"worker_cls": "services.server.engine.card.worker.CardWorker"}
+    if settings.enforce_eager:
+        return own
+    own["scheduler_cls"] = "services.server.engine.card.scheduling.GatheringScheduler"
     if get_flash_attn_version() == _RECORDS_ANY_STEP:
         own["compilation_config"] = {"cudagraph_mode": "FULL"}
         own["worker_cls"] = "services.server.engine.card.worker.WholeStepWorker"

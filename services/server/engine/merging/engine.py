@@ -60,6 +60,7 @@ class MergingEngine:
         self.max_model_len = engine.max_model_len
         self.vocabulary = engine.vocabulary
         self.longest_token = engine.longest_token
+        self.start_seconds = engine.start_seconds
         self.default_sampling = engine.default_sampling
 
     def favour(self, name: str, version: Version) -> None:

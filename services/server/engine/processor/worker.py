@@ -4,9 +4,10 @@ from vllm.platforms import current_platform
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from services.server.engine.processor import products
+from services.server.engine.start_times import NotingWorker
 
 
-class AdapterWorker(CPUWorker):  # type: ignore[misc]  # vLLM's types are not followed
+class AdapterWorker(NotingWorker, CPUWorker):  # type: ignore[misc]  # vLLM's types are not followed
     """vLLM asks its platform for the class that multiplies by adapters, when the model is loaded."""
 
     def init_device(self) -> None:
