@@ -1,7 +1,7 @@
 """vLLM's scheduler with less work for an answer that merely goes on: a token before this step, a token after it, no block changes hands.
 
 vLLM asks of every answer in every step whatever may be true of any: images, guessed tokens, grammars, transfers, pauses. On a busy
-server that is two fifths of the time of the engine's process (docs/decisions/0112). What merely goes on is told here; everything else,
+server that is most of what the engine's process does beside the model's own step (docs/decisions/0112). What merely goes on is told here; everything else,
 and each step in which anything is scarce, is vLLM's, which finds the rest of the answers as it would find them alone.
 """
 
