@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adapters import base_of
-from benchmarks.loads import Asked, Runs, add_load_options, compared
+from benchmarks.loads import Asked, add_load_options, by_turns
 from benchmarks.machine import described, write_result
 from benchmarks.servers import Engine, RealServer, start_vllm_in_rust, start_whetstone
 from benchmarks.serving import watched
@@ -52,19 +52,8 @@ def main() -> int:
         house = House(Path(folder), options)
         try:
             sides = house.start()
-            runs: dict[str, dict[str, Runs]] = {}
-            for turn in range(-1, options.turns):  # the first one warms up and is not counted
-                for load in options.loads:
-                    for side in sides:
-                        is_watched = turn < 0 and side.model == _ADAPTER
-                        with house.watched(side) if is_watched else contextlib.nullcontext():
-                            run = side.run(load, options, house.root / "bench.json", seed=turn + 1)
-                        print(load.name, turn, side.name, json.dumps(run), flush=True)
-                        if turn >= 0:
-                            runs.setdefault(load.name, {}).setdefault(side.name, []).append(run)
-                pairs = [pair for pair in _PAIRS if set(pair) <= set(options.sides)]
-                result["loads"] = {name: compared(by_side, pairs) for name, by_side in runs.items()}
-                write_result(options.out, result)
+            pairs = [pair for pair in _PAIRS if set(pair) <= set(options.sides)]
+            by_turns(sides, options, pairs, result, scratch=house.root, watched=house.watched)
             for side in sides:
                 if side.name == "merged":
                     result["merged_seconds"] = house.swap(side, options)
@@ -124,7 +113,9 @@ class House:
             print("merged after", _merged(server, 1), "s", flush=True)
 
     def watched(self, side: Asked) -> contextlib.AbstractContextManager[None]:
-        """Ask the side for what its adapter was taught meanwhile."""
+        """Ask the side for what its adapter was taught meanwhile, where it has one."""
+        if side.model != _ADAPTER:
+            return contextlib.nullcontext()
         return watched(side.server, self.root / "watched", _ADAPTER, _SAYS)
 
     def swap(self, side: Asked, options: argparse.Namespace) -> list[float]:

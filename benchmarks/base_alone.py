@@ -8,13 +8,12 @@ import sys
 from typing import Any
 
 from services.base_model.identity import BaseModel
-from services.common.parts import Parts
 from services.common.paths import DataPaths
 from services.server import __main__ as command
 from services.server import serve
 from services.server.engine.environment import prepare_environment
 from services.server.engine.protocol import Engine
-from services.server.serve import StartEngine
+from services.server.serve import StartEngine, vllm_starter
 from services.server.settings import ServerSettings
 
 
@@ -22,9 +21,7 @@ def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> Star
     """See ``vllm_starter``."""
 
     async def start() -> Engine:
-        parts = Parts()
-        parts.begin("vLLM's import")
-        prepare_environment(settings.engine)
+        prepare_environment(settings.engine)  # before the import, here too
         module: Any = importlib.import_module("services.server.engine.vllm")
         arguments = module.lora_arguments
 
@@ -34,9 +31,7 @@ def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> Star
             return changed
 
         module.lora_arguments = without_lora
-        which = (paths.models / base.name, base.name, settings.engine)
-        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits, parts=parts)
-        return engine
+        return await vllm_starter(settings, paths, base)()
 
     return start
 

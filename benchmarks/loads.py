@@ -4,9 +4,12 @@ import argparse
 import json
 import statistics
 import subprocess
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks.machine import write_result
 from benchmarks.servers import RealServer
 
 # Of the client's result: what is told of each load.
@@ -78,6 +81,38 @@ class Asked(NamedTuple):
         used = self.server.cpu_seconds()
         cpu = {f"{name}_cpu_seconds": round(used[name] - before[name], 2) for name in used}
         return {name: round(found[name], 3) for name in FIGURES} | {"seconds": round(found["duration"], 3)} | cpu
+
+
+def by_turns(
+    sides: list[Asked],
+    options: argparse.Namespace,
+    pairs: list[tuple[str, str]],
+    result: dict[str, Any],
+    *,
+    scratch: Path,
+    watched: Callable[[Asked], AbstractContextManager[None]],
+) -> None:
+    """Each load on each side by turns; ``result`` is written as it grows.
+
+    Args:
+        sides: in the order in which they are asked.
+        options: of ``add_load_options``.
+        pairs: see ``compared``.
+        result: gets the loads.
+        scratch: where the generator may write.
+        watched: what a side's answers are looked at with while it warms up.
+    """
+    runs: dict[str, dict[str, Runs]] = {}
+    for turn in range(-1, options.turns):  # the first one warms up and is not counted
+        for load in options.loads:
+            for side in sides:
+                with watched(side) if turn < 0 else nullcontext():
+                    run = side.run(load, options, scratch / "bench.json", seed=turn + 1)
+                print(load.name, turn, side.name, json.dumps(run), flush=True)
+                if turn >= 0:
+                    runs.setdefault(load.name, {}).setdefault(side.name, []).append(run)
+        result["loads"] = {name: compared(by_side, pairs) for name, by_side in runs.items()}
+        write_result(options.out, result)
 
 
 def compared(by_side: dict[str, Runs], pairs: list[tuple[str, str]]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.adapters import base_of, publish_random
-from benchmarks.loads import Asked, Runs, add_load_options, compared
-from benchmarks.machine import described, write_result
+from benchmarks.loads import Asked, add_load_options, by_turns
+from benchmarks.machine import described
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
 from benchmarks.watched_load import Plan, Watched, asked_beside
 from services.registry.layout import Registry
@@ -67,7 +67,8 @@ def main() -> int:
                     _asked(servers[0]).run(options.loads[0], options, data / "bench.json", seed=0)
             servers.insert(0, start_vllm(engine, data, options.base, adapter, key))
             _wait(servers, result)
-            _measure(servers, options, data / "bench.json", result)
+            sides = [_asked(server) for server in servers]
+            by_turns(sides, options, _PAIRS, result, scratch=data, watched=lambda side: _looked_at(side, data))
         finally:
             for server in servers:
                 server.end()
@@ -79,23 +80,12 @@ def main() -> int:
     return 0
 
 
-def _measure(servers: list[RealServer], options: argparse.Namespace, out: Path, result: dict[str, Any]) -> None:
-    runs: dict[str, dict[str, Runs]] = {}
-    for turn in range(-1, options.turns):  # the first one warms both up and is not counted
-        for load in options.loads:
-            for server in servers:
-                is_watched = turn < 0 and server.name == "whetstone"
-                with _watched(server, out.parent) if is_watched else contextlib.nullcontext():
-                    run = _asked(server).run(load, options, out, seed=turn + 1)
-                print(load.name, turn, server.name, json.dumps(run), flush=True)
-                if turn >= 0:
-                    runs.setdefault(load.name, {}).setdefault(server.name, []).append(run)
-        result["loads"] = {name: compared(by_server, _PAIRS) for name, by_server in runs.items()}
-        write_result(options.out, result)
-
-
 def _asked(server: RealServer) -> Asked:
     return Asked(server.name, server, ADAPTER)
+
+
+def _looked_at(side: Asked, folder: Path) -> contextlib.AbstractContextManager[None]:
+    return _watched(side.server, folder) if side.name == "whetstone" else contextlib.nullcontext()
 
 
 def _teach(data: Path, base: str) -> None:

@@ -11,6 +11,7 @@ from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from tests.e2e.adapters import AdapterMaker
 from tests.e2e.asking import ANSWERS, BASE
+from tests.e2e.schedulers import House, make_house
 from tests.e2e.serving import ServerProcess
 
 
@@ -52,6 +53,12 @@ def server(data: Path, versions: dict[int, Manifest]) -> Iterator[ServerProcess]
         yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="session")
+def house(base_model_dir: Path) -> House:
+    """What schedulers that are held side by side have in common."""
+    return make_house(base_model_dir)
 
 
 @pytest.fixture

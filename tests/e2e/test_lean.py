@@ -1,20 +1,13 @@
 """vLLM's scheduler and the one that does less for answers that merely go on, side by side on the same requests."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.schedulers import BLOCKS, Engine, House, make_house, side_by_side
+from tests.e2e.schedulers import BLOCKS, Engine, House, side_by_side
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # vLLM's own, at its import
-
-
-@pytest.fixture(scope="module")
-def house(base_model_dir: Path) -> House:
-    """One for all tests."""
-    return make_house(base_model_dir)
 
 
 class Counted:

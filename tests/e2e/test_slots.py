@@ -3,20 +3,13 @@
 import copy
 import dataclasses
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.schedulers import BLOCK, Engine, House, make_house, side_by_side
+from tests.e2e.schedulers import BLOCK, Engine, House, side_by_side
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # vLLM's own, at its import
-
-
-@pytest.fixture(scope="module")
-def house(base_model_dir: Path) -> House:
-    """One for all tests."""
-    return make_house(base_model_dir)
 
 
 class Calls:

@@ -44,15 +44,15 @@ class Pieces:
         What is new in any of them is encoded at once, on as many cores as there are new pieces.
         """
         cuts = [[text] if self._cut is None else self._cut.split(text) for text in texts]
-        new: dict[str, list[int]] = {}
+        wanted: dict[str, None] = {}  # in order, each once
         for first, *rest in cuts:
             if first:
-                new[first] = []
+                wanted[first] = None
             for added, piece in zip(rest[::2], rest[1::2], strict=True):
                 if piece and piece not in self._kept:
                     # With the added token before it: some tokenizers treat the beginning of a text otherwise.
-                    new[added + piece] = []
-        new = self._encoded(list(new))
+                    wanted[added + piece] = None
+        new = self._encoded(list(wanted))
         return [self._joined(cut, new) for cut in cuts]
 
     def _joined(self, cut: list[str], new: dict[str, list[int]]) -> list[int]:

@@ -83,7 +83,8 @@ class VllmEngine:
         parts.begin("engine process")
         llm = await _begun(lora_arguments(model, served_name, settings, limits))
         try:
-            (of_worker,) = await llm.collective_rpc("start_seconds")
+            with _translated():
+                (of_worker,) = await llm.collective_rpc("start_seconds")
             parts.divide(of_worker)
             parts.begin("parsers")
             parsers = Parsers(

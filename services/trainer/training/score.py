@@ -7,7 +7,6 @@ and scored before there is an adapter.
 
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
+from services.common.parts import Parts
 from services.trainer.training.job import ScoreBase, Scored, ScoreJob
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import end_with_parent
@@ -30,18 +30,15 @@ class Scorer:
 
     Args:
         wanted: the base model and the prompts.
-
-    Attributes:
-        seconds: that each part took.
     """
 
     def __init__(self, wanted: ScoreBase) -> None:
         self._wanted = wanted
-        self.seconds: dict[str, float] = {}
-        self._began = time.monotonic()
+        self._parts = Parts()
+        self._parts.begin("card")
         device = "cuda" if torch.cuda.is_available() else "cpu"
         torch.zeros(1, device=device)
-        self._part("card")
+        self._parts.begin("base model")
         self._model = AutoModelForCausalLM.from_pretrained(
             wanted.base_folder,
             dtype=torch.bfloat16 if device == "cuda" else torch.float32,
@@ -50,9 +47,9 @@ class Scorer:
             trust_remote_code=False,
             use_safetensors=True,
         )
-        self._part("base model")
+        self._parts.begin("base model's scores")
         self._base = [_logprobs(self._model, ids) for ids in wanted.prompts]
-        self._part("base model's scores")
+        self._parts.end()
 
     def fits(self, wanted: ScoreBase) -> bool:
         """Whether it is of the same base model and prompts."""
@@ -60,17 +57,11 @@ class Scorer:
 
     def __call__(self, adapter_folder: Path) -> Scored:
         """For each prompt of N ids the N-1 natural logs of p(id[i+1] | id[:i+1]), without and with the adapter; once."""
-        self._began = time.monotonic()
+        self._parts.begin("adapter")
         adapted = PeftModel.from_pretrained(self._model, str(adapter_folder), is_trainable=False)
-        self._part("adapter")
+        self._parts.begin("adapter's scores")
         scores = [_logprobs(adapted, ids) for ids in self._wanted.prompts]
-        self._part("adapter's scores")
-        return Scored(pairs=list(zip(self._base, scores, strict=True)), seconds=self.seconds)
-
-    def _part(self, name: str) -> None:
-        now = time.monotonic()
-        self.seconds[name] = round(now - self._began, 3)
-        self._began = now
+        return Scored(pairs=list(zip(self._base, scores, strict=True)), seconds=self._parts.end())
 
 
 def _logprobs(model: Any, ids: list[int]) -> list[float]:

@@ -32,12 +32,12 @@ class Ready(NamedTuple):
 
     def get_ready(self, paths: DataPaths, cards: Callable[[], Sequence[str]] = visible_cards) -> None:
         """Start what imports, and load the tokenizer of the base model that the settings name."""
-        base_folder = _base_folder(paths)
-        self.worker.start(_foreseen(base_folder) if base_folder is not None and cards() else None)
+        base_folder, has_card = _base_folder(paths), bool(cards())
+        self.worker.start(_foreseen(base_folder) if base_folder is not None and has_card else None)
         if base_folder is None:
             return
         # On a processor a training is longer than any import, and imports take cores from each other.
-        if cards():
+        if has_card:
             self.prober.expect(base_folder)
         with suppress(Exception):  # whatever is wrong with its files: the job will say it to whom it concerns
             self.tokenizers.get_ready(base_folder)

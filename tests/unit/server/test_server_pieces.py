@@ -103,6 +103,14 @@ def test_the_pieces_asked_for_last_are_kept_and_no_more() -> None:
     assert (times["<|im_end|>999"], times["<|im_end|>0"], times[long]) == (1, 2, 2)
 
 
+def test_a_piece_that_is_forgotten_for_others_of_the_same_call_is_encoded_again() -> None:
+    """It was there when the call began, and is not when its text's turn comes."""
+    pieces, tokenizer = Pieces(TOKENIZERS["bytes"]), TOKENIZERS["bytes"]
+    shared, *others = ["<|im_start|>shared", *(f"<|im_start|>{number}" for number in range(1000))]
+    pieces.encode([shared])
+    assert pieces.encode([*others, shared]) == [_whole(tokenizer, text) for text in [*others, shared]]
+
+
 @pytest.mark.parametrize("option", ["lstrip", "rstrip", "single_word"])
 def test_tokens_that_look_around_are_not_cut_at(option: str) -> None:
     """Where an added token takes blanks around it, or asks what stands beside it, the whole text is encoded."""
