@@ -114,6 +114,12 @@ class InstantCore:
         """The watchdog's question: it turns."""
         return False
 
+    async def collective_rpc_async(self, method: str, *_: Any) -> list[dict[str, float]]:
+        """The seconds of the worker's start: there is no worker."""
+        if method != "start_seconds":
+            raise NotImplementedError(method)
+        return [{}]
+
     async def reset_mm_cache_async(self) -> None:
         """Nothing is cached."""
 
