@@ -45,9 +45,10 @@ def main() -> int:
         problem = check()
         problems += problem is not None
         print(f"{'ok     ' if problem is None else 'MISSING'}  {name}{'' if problem is None else ': ' + problem}")
-    advice = _firewall(os.environ.get("WHETSTONE_NETWORK") or "203.0.113")
-    if advice is not None:
-        print(f"advised  firewall: {advice}")
+    advised = {"start at boot": _boot(), "firewall": _firewall(os.environ.get("WHETSTONE_NETWORK") or "203.0.113")}
+    for name, advice in advised.items():
+        if advice is not None:
+            print(f"advised  {name}: {advice}")
     return 1 if problems else 0
 
 
@@ -131,6 +132,13 @@ def _has_key(file: Path) -> bool:
 def firewall_rule(network: str) -> list[str]:
     """Of iptables' table ``mangle``: what is begun from the door's addresses ends, before it is for the host or for anyone."""
     return ["PREROUTING", "-s", f"{network}.0/29", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]
+
+
+def _boot() -> str | None:
+    """Not every distribution has Docker start by itself; that its socket would start it is of no use, for nobody asks there."""
+    if _run("systemctl", "is-enabled", "docker.service").stdout.strip() not in {"disabled", "masked"}:
+        return None
+    return "Docker does not start with this machine, so that after a reboot nothing is served; systemctl enable docker"
 
 
 def _firewall(network: str) -> str | None:

@@ -82,6 +82,21 @@ def test_a_firewalls_rule_is_advised_where_it_is_not(machine: "Machine") -> None
     assert "advised" not in machine.said
 
 
+@pytest.mark.parametrize(
+    ("said", "code", "advised"),
+    [("disabled", 1, True), ("masked", 1, True), ("enabled", 0, False), ("", 1, False)],
+)
+def test_an_engine_that_no_reboot_starts_is_told_of(machine: "Machine", said: str, code: int, *, advised: bool) -> None:
+    """With the remedy; where systemd starts it, or knows none of that name, nothing is said."""
+    machine.publishes([])
+    machine.answers("iptables", 0)
+    machine.answers("systemctl", code, said)
+    machine.preflight()
+    assert ("advised  start at boot: Docker does not start with this machine" in machine.said) is advised
+    assert machine.said.count("advised") == machine.said.count("systemctl enable docker") == advised
+    assert machine.asked("systemctl") == [["is-enabled", "docker.service"]]
+
+
 class Machine:
     """A host with its own programs and folders.
 
