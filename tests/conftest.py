@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.machine import commit, machine, write_result
+from benchmarks.machine import commit, environment, machine, write_result
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TEST_DATA = REPOSITORY / "data" / "test"
@@ -16,11 +16,10 @@ TEST_DATA = REPOSITORY / "data" / "test"
 
 def project_environment(data: Path, **extra: str) -> dict[str, str]:
     """The environment of the project's own commands in tests: CPU profile, no outgoing call."""
-    return os.environ | {
+    return environment() | {
         "WHETSTONE_DATA": str(data),
         "WHETSTONE_CONFIG": str(REPOSITORY / "config"),
         "WHETSTONE_PROFILE": "cpu",
-        "PYTHONPATH": str(REPOSITORY),
         "HF_HUB_OFFLINE": "1",
         **extra,
     }

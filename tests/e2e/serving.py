@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -36,6 +38,7 @@ class ServerProcess:
         kill_at: a place at which it dies, as ``services.common.killpoints`` takes it.
         inside: a network that leads nowhere, in which it runs; it is asked through its private socket.
         door: lends it its port, in place of one of its own.
+        environment: what is other than in the tests' own, such as the profile.
 
     Attributes:
         start_seconds: from its start until it was ready, once it is.
@@ -49,6 +52,7 @@ class ServerProcess:
         kill_at: str = "",
         inside: Nowhere | None = None,
         door: DoorProcess | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.start_seconds: float | None = None
         self.inside = inside
@@ -65,7 +69,9 @@ class ServerProcess:
             self.process = subprocess.Popen(
                 [*within, sys.executable, "-m", "services.server", "serve", "--json-logs", *arguments],
                 cwd=REPOSITORY,
-                env=project_environment(data, WHETSTONE_KILL_AT=kill_at, WHETSTONE_PUBLISHED_AT="127.0.0.1"),
+                env=project_environment(
+                    data, WHETSTONE_KILL_AT=kill_at, WHETSTONE_PUBLISHED_AT="127.0.0.1", **environment
+                ),
                 stdout=log,
                 stderr=log,
             )
