@@ -146,7 +146,8 @@ class ServerProcess:
             return 0, {}
         try:
             private = httpx.HTTPTransport(uds=self._socket) if self._socket is not None else None
-            with httpx.Client(transport=private, timeout=10) as http:
+            # A client that could verify reads all certificate authorities first: a third of a core for who looks 20 times a second.
+            with httpx.Client(transport=private, verify=False, timeout=10) as http:  # noqa: S501 - loopback, no TLS
                 response = http.get(f"{self.url}/readyz")
         except httpx.ConnectError:
             return 0, {}
