@@ -30,6 +30,8 @@ from services.base_model.identity import RECORD, BaseModelSettings
 from services.base_model.install import install
 from services.trainer import exits
 from services.trainer.results import read_measured
+from tests.e2e.serving import below
+from tests.soak.processes import look
 
 MODES = ("cold", "warm", "held")
 _HOLDS = "holds_base = {}"
@@ -81,13 +83,13 @@ class Bench:
         write_rows(self._root / "datasets" / "rows.jsonl", base, rows)
 
     @contextmanager
-    def worker(self, settle_seconds: float) -> Iterator[None]:
-        """The queue's worker while the block runs."""
+    def worker(self, settle_seconds: float) -> Iterator[list[int]]:
+        """The queue's worker while the block runs; MiB that it and each of its spare's processes hold for themselves."""
         command = [sys.executable, "-m", "services.trainer", "work"]
         with subprocess.Popen(command, cwd=REPOSITORY, env=self._environment) as worker:
             try:
                 time.sleep(settle_seconds)
-                yield
+                yield [size >> 20 for size in look(worker.pid, below(worker.pid), 0).memory.values()]
             finally:
                 worker.terminate()
 
@@ -166,8 +168,8 @@ def _one(bench: Bench, mode: str, settle_seconds: float) -> dict[str, Any]:
     if mode == "cold":
         return bench.retrain()
     bench.hold_base(held=mode == "held")
-    with bench.worker(settle_seconds):
-        return bench.retrain()
+    with bench.worker(settle_seconds) as held:
+        return {**bench.retrain(), "mebibytes_held_before": held}
 
 
 def _write(options: argparse.Namespace, runs: list[dict[str, Any]]) -> None:
