@@ -24,6 +24,7 @@ from services.dataset.prepare import prepare, read_rows
 from services.dataset.report import DataReport
 from services.dataset.settings import CheckSettings, DataSettings
 from services.dataset.sources import Snapshot, SourceFile
+from services.dataset.tokenizer import Tokenizers
 
 EXIT_BAD_DATA = 3
 _NICENESS = 15  # serving goes first
@@ -37,14 +38,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", type=Path)
     parser.add_argument("--memory-bytes", type=int, required=True, help="a file that takes more is refused")
     options = parser.parse_args(arguments)
-    _step_back(options.memory_bytes)
+    base_folder = DataPaths.from_environment().models / load("base", BaseSettings).base_model.name
+    os.nice(_NICENESS)
+    tokenizers = _get_ready(base_folder)
+    _keep_within(options.memory_bytes)
     try:
-        report = _check(options.file)
+        report = _check(options.file, base_folder, tokenizers)
     except DataRefused as error:
         refusal = Refusal(len(error.faults), error.faults[:_SHOWN])
     except _Hopeless as error:
         refusal = error.refusal
     except MemoryError:
+        _keep_within(resource.getrlimit(resource.RLIMIT_DATA)[1])  # or saying so may find none, either
         reason = f"checking it takes over {options.memory_bytes >> 20} MiB of memory"
         refusal = Refusal(1, [Fault(file="", reason=reason, remedy="Split it into smaller files")])
     else:
@@ -63,15 +68,24 @@ class _Hopeless(Exception):
         self.refusal = refusal
 
 
-def _step_back(memory_bytes: int) -> None:
-    """Let serving have the processor first, and let this process be the one that goes when memory is short."""
-    os.nice(_NICENESS)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+def _get_ready(base_folder: Path) -> Tokenizers:
+    """Import, load and start its threads before there is a limit: an import that finds no memory may raise anything, and a thread hang."""
+    os.environ["RUST_BACKTRACE"] = "0"  # one that finds no memory hangs, too
+    tokenizers = Tokenizers()
+    with contextlib.suppress(Exception):  # whatever is wrong with its files is said where the rows ask for them
+        tokenizers.get_ready(base_folder)
+        tokenizers(base_folder)(["-", "-"])
+    return tokenizers
+
+
+def _keep_within(memory_bytes: int) -> None:
+    """Let this process be the one that goes when memory is short."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
-def _check(file: Path) -> DataReport:
+def _check(file: Path, base_folder: Path, tokenizers: Tokenizers) -> DataReport:
     """What would be learnt.
 
     Raises:
@@ -79,12 +93,12 @@ def _check(file: Path) -> DataReport:
         _Hopeless: with the first of very many.
         MemoryError: the rows take more than is allowed.
     """
-    settings, paths = load("training", CheckSettings), DataPaths.from_environment()
+    settings = load("training", CheckSettings)
     # A file is not judged as a whole here: it may be a small one for validation, or one of several.
     data = msgspec.structs.replace(settings.data, min_rows=1, holdout_share=0.0)
     _read_through(file, data)
-    base_folder = paths.models / load("base", BaseSettings).base_model.name
-    return prepare(_snapshot(file), file.parent, base_folder, data, settings.recipe.max_length).report
+    length = settings.recipe.max_length
+    return prepare(_snapshot(file), file.parent, base_folder, data, length, load=tokenizers).report
 
 
 def _read_through(file: Path, data: DataSettings) -> None:
