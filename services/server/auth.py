@@ -1,6 +1,7 @@
 """Who may ask for what. Decided on the matched route, by a guard; never on the text of a URL or a Host header."""
 
 import ipaddress
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.registry.layout import split_model_name
 from services.server.errors import InvalidApiKey, ModelForbidden, RoleMissing
 from services.server.headers import given
 from services.server.keys import ALL_MODELS, KEYLESS_NAME, Key, KeyFile, KeysError, Role
+from services.server.limits.account import Clock
 
 log = structlog.get_logger(__name__)
 
@@ -29,14 +31,21 @@ class Doorkeeper:
 
     Args:
         keys: the keys' file.
+        look_seconds: it is looked at this often at most; 0 for each request.
+        clock: seconds that only grow.
 
     Attributes:
         problem: why the file cannot be read; None while it can.
     """
 
-    def __init__(self, keys: KeyFile) -> None:
+    def __init__(self, keys: KeyFile, look_seconds: float, clock: Clock = time.monotonic) -> None:
         self._keys = keys
+        self._look_seconds = look_seconds
+        self._clock = clock
         self.problem: str | None = None
+        self._any = False
+        self._known: list[Key] | None = None
+        self._look_again = 0.0
 
     @property
     def keyless(self) -> bool:
@@ -55,6 +64,8 @@ class Doorkeeper:
         if scheme.lower() != "bearer" or not presented.strip():
             raise InvalidApiKey("You didn't provide an API key. Send it as 'Authorization: Bearer KEY'.")
         key = self._keys.find(presented.strip(), datetime.now(UTC))
+        if key is None and self._look():  # it was made a moment ago
+            key = self._keys.find(presented.strip(), datetime.now(UTC))
         if key is None:
             raise InvalidApiKey("Incorrect API key provided.")
         return key
@@ -73,16 +84,26 @@ class Doorkeeper:
             require_role(self.identify(_authorization(connection)), "admin")
 
     def _refreshed(self) -> bool:
-        """Read the file again if it changed; whether there is any key. An unreadable file changes nothing and opens nothing."""
+        """Whether there is any key, as of the last moments."""
+        now = self._clock()
+        if now >= self._look_again:
+            self._look_again = now + self._look_seconds
+            self._look()
+        return self._any
+
+    def _look(self) -> bool:
+        """Read the file again if it changed; whether it did. An unreadable file changes nothing and opens nothing."""
+        before = self._known
         try:
-            keys = self._keys.load()
+            self._known = self._keys.load()
+            self._any = bool(self._known)
+            self.problem = None
         except KeysError as error:
             if self.problem is None:
                 log.error("keys cannot be read; the keys read before stay in force", reason=str(error))  # noqa: TRY400 - no trace
             self.problem = str(error)
-            return True
-        self.problem = None
-        return bool(keys)
+            self._any = True
+        return self._known is not before
 
 
 async def require_key(connection: Connection, handler: BaseRouteHandler) -> None:

@@ -1,7 +1,6 @@
 """Headers of every answer: its id, how long it took and, on generating routes, how much more may be asked for."""
 
 import re
-import secrets
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.common.logs import about_request
 from services.server.admission import Allowance
+from services.server.identity import unguessable
 from services.server.lifecycle import Lifecycle
 
 SERVER = (b"server", b"whetstone")  # else Granian names itself
@@ -44,7 +44,7 @@ class AnswerHeaders:
         """Name the request, pass it on, and complete its answer's headers."""
         began = time.monotonic()
         asked = given(scope, REQUEST_ID) or b""
-        name = asked if _SANE.fullmatch(asked) else f"req_{secrets.token_hex(12)}".encode()
+        name = asked if _SANE.fullmatch(asked) else f"req_{unguessable()}".encode()
 
         async def send_headed(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -3,7 +3,6 @@
 Key (guard) -> phase -> body -> phase again -> shape -> model -> admission -> tokens -> sampling -> engine.
 """
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ from services.server.chat.text_frames import TextAnswer, TextFrames
 from services.server.engine.protocol import Sampling
 from services.server.errors import BadRequest
 from services.server.generation import Generation
+from services.server.identity import unguessable
 from services.server.keys import Key
 from services.server.limits.meter import Meter
 from services.server.services import Model, Services
@@ -164,7 +164,7 @@ def _begin(
     except BaseException:
         services.admission.give(slots)
         raise
-    identity = f"{_PREFIXES[route]}{secrets.token_hex(12)}"
+    identity = f"{_PREFIXES[route]}{unguessable()}"
     meter = Meter(request.scope["state"]["account"], asked)
     return Generation(
         services, model.engine, lease, route=route, key=key.name, identity=identity, slots=slots, meter=meter

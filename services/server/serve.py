@@ -67,6 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         defaults: of a fine-tuning job that says nothing else.
         published_at: the address at which clients find the port that a door lends; empty where nobody has said.
         start_engine: makes the engine; ``vllm_starter`` in production.
+        keys_look_seconds: the file of keys is looked at this often at most, however many requests come.
     """
 
     settings: ServerSettings
@@ -75,6 +76,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     defaults: JobDefaults
     start_engine: StartEngine
     published_at: str = ""
+    keys_look_seconds: float = 0.02
 
 
 def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> StartEngine:
@@ -200,7 +202,7 @@ def build_services(plan: Plan) -> Services:
     return Services(
         base=plan.base,
         settings=settings,
-        doorkeeper=Doorkeeper(keys),
+        doorkeeper=Doorkeeper(keys, plan.keys_look_seconds),
         trips=plan.paths.canary_trips,
         accounts=Accounts(),
         usage=usage,

@@ -8,6 +8,7 @@ request before (its checks) and to its tokens after (stops, log-probabilities, d
 from copy import copy
 from typing import Any, Self
 
+from vllm.envs import enable_envs_cache
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import SamplingParams
@@ -111,6 +112,7 @@ class PushingLLM(AsyncLLM):  # type: ignore[misc]  # as above
     def begin_with(cls, arguments: Any) -> Self:
         """Start the engine; blocks for tens of seconds."""
         llm: Self = cls.from_engine_args(arguments)
+        enable_envs_cache()  # as the engine's process does: each request reads some
         end = llm.renderer.get_eos_token_id()
         llm.renderer.get_eos_token_id = lambda: end  # each request asks, and transformers looks for it anew
         # In place before the first request, which starts what calls it.

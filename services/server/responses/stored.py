@@ -1,6 +1,5 @@
 """A response as it is stored: input items in the form in which OpenAI lists them, and the answer's object."""
 
-import secrets
 from typing import Any
 
 import msgspec
@@ -8,6 +7,7 @@ import msgspec
 from services.server.chat.frames import Envelope
 from services.server.chat.usage import Usage
 from services.server.errors import ServerError
+from services.server.identity import unguessable
 from services.server.keys import Key
 from services.server.responses.document import ResponseDocument
 from services.server.responses.items import FunctionCall, FunctionCallOutput, InputMessage, Item, Part, ReasoningItem
@@ -81,7 +81,7 @@ def listed(items: list[Item], taken: set[str | None]) -> list[dict[str, Any]]:
     found = []
     for item in items:
         given = item.id if item.id not in taken else None
-        identity = given or f"{_PREFIXES[item.type]}_{secrets.token_hex(12)}"
+        identity = given or f"{_PREFIXES[item.type]}_{unguessable()}"
         taken.add(identity)
         status = item.status or "completed"
         found.append({"id": identity, "type": item.type, "status": status, **_content(item)})

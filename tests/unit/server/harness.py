@@ -126,6 +126,7 @@ def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **chang
         defaults=JobDefaults(adapter=DefaultAdapter(name="assistant"), recipe=DefaultRecipe(seed=7)),
         start_engine=start,
         published_at=published_at,
+        keys_look_seconds=0.0,  # tests change a key and ask at once
     )
 
 
