@@ -185,7 +185,7 @@ def start_whetstone(
     """
     port = free_port()
     config = data / "config"
-    shutil.copytree(REPOSITORY / "config", config)
+    shutil.copytree(REPOSITORY / "config", config, dirs_exist_ok=True)
     (config / "cpu" / "base.toml").unlink()
     (config / "base.toml").write_text(f'[base_model]\nname = "{base.name}"\npackage = "{PACKAGE}"\n')
     sets = [f"server.port={port}", *engine.settings, *more]
