@@ -136,9 +136,11 @@ def firewall_rule(network: str) -> list[str]:
 
 def _boot() -> str | None:
     """Not every distribution has Docker start by itself; that its socket would start it is of no use, for nobody asks there."""
-    if _run("systemctl", "is-enabled", "docker.service").stdout.strip() not in {"disabled", "masked"}:
+    state = _run("systemctl", "is-enabled", "docker.service").stdout.strip()
+    if state not in {"disabled", "masked"}:
         return None
-    return "Docker does not start with this machine, so that after a reboot nothing is served; systemctl enable docker"
+    remedy = "systemctl unmask docker && systemctl enable docker" if state == "masked" else "systemctl enable docker"
+    return f"Docker does not start with this machine, so that after a reboot nothing is served; {remedy}"
 
 
 def _firewall(network: str) -> str | None:

@@ -79,7 +79,7 @@ def _get_ready(base_folder: Path) -> Tokenizers:
 
 
 def _keep_within(memory_bytes: int) -> None:
-    """Let this process be the one that goes when memory is short."""
+    """Refuse it more than that, and let it be the process that goes when the machine's memory is short."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")

@@ -98,3 +98,17 @@ def test_another_wrapper_is_left_as_it_is() -> None:
     wrapper = PunicaWrapperCPU(TOKENS, PROMPTS, "cpu")
     assert not QuickMapping.speed_up(wrapper)
     assert "update_metadata" not in vars(wrapper)
+
+
+def test_a_workers_wrappers_are_where_they_are_looked_for() -> None:
+    """vLLM shows no other way to them; where a release renames one, this says so without a card."""
+    import inspect  # noqa: PLC0415
+
+    from vllm.lora.model_manager import LoRAModelManager  # noqa: PLC0415 - heavy
+    from vllm.lora.worker_manager import LRUCacheWorkerLoRAManager, WorkerLoRAManager  # noqa: PLC0415
+    from vllm.v1.worker.lora_model_runner_mixin import LoRAModelRunnerMixin  # noqa: PLC0415
+
+    assert "self.lora_manager = LRUCacheWorkerLoRAManager(" in inspect.getsource(LoRAModelRunnerMixin)
+    assert "self._adapter_manager" in inspect.getsource(LRUCacheWorkerLoRAManager.create_lora_manager)
+    assert "self._adapter_manager.set_adapter_mapping(" in inspect.getsource(WorkerLoRAManager.set_active_adapters)
+    assert "self.punica_wrapper_mapping" in inspect.getsource(LoRAModelManager)

@@ -78,7 +78,7 @@ def test_each_step_finds_what_it_would_find_if_all_were_sent_again(base_model_di
         send()
 
     ours.apply_staged_writes = counted
-    send_once(ours)
+    assert send_once(ours)
     chance = random.Random(7)  # noqa: S311
     with_new = 1  # the first step sends in any case
     for step in range(STEPS):
@@ -105,3 +105,19 @@ def test_each_step_finds_what_it_would_find_if_all_were_sent_again(base_model_di
         assert _sent(ours) == _sent(theirs)
     assert len(_sent(ours)) > 10, "few arrays were compared"
     assert sends == with_new
+
+
+def test_another_sampler_is_left_as_it_is(base_model_dir: Path) -> None:
+    """One that may stage more than a request's beginning, or none at all."""
+    from vllm.v1.worker.gpu.sample.sampler import Sampler  # noqa: PLC0415 - heavy
+
+    from services.server.engine.card.staged import send_once  # noqa: PLC0415
+
+    class Other(Sampler):  # type: ignore[misc]  # vLLM's types are not followed
+        pass
+
+    sampler = _sampler(make_house(base_model_dir).config)
+    sampler.__class__ = Other
+    assert not send_once(sampler)
+    assert "add_request" not in vars(sampler)
+    assert not send_once(None)

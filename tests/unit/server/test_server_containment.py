@@ -147,7 +147,7 @@ async def test_rows_are_in_their_own_file_alone(server: Server, told: Any) -> No
     async def pass_all(_: Path) -> None:
         return
 
-    server.services.uploads._check = pass_all  # noqa: SLF001 - what a check says of sound rows is in test_server_files.py
+    server.services.uploads._check = pass_all  # noqa: SLF001 - what a check says of sound rows is in test_server_file_checks.py
     answer = await _upload(server, "\n".join([ROW] * 12))
     assert answer.status == 200
     job = await server.ask("/v1/fine_tuning/jobs", {"model": BASE, "training_file": answer.json["id"]})

@@ -15,9 +15,8 @@ from services.registry.pointer import promote
 from services.server import auth
 from services.server import keys as keys_module
 from services.server.__main__ import main
-from services.server.errors import InvalidApiKey, StartRefused
+from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
-from tests.unit.server.clocks import Clock
 from tests.unit.server.fakes import BASE
 from tests.unit.server.harness import Server, publish_version
 
@@ -246,27 +245,3 @@ def test_unreadable_file_names_the_user(tmp_path: Path) -> None:
     (tmp_path / "keys.json").mkdir()
     with pytest.raises(KeysError, match=r"keys\.json"):
         KeyFile(tmp_path / "keys.json").load()
-
-
-def test_the_file_is_looked_at_so_often_however_many_ask(tmp_path: Path) -> None:
-    """Once in its interval; but a key that nobody knows is looked for at once, so that who just made it is let in."""
-
-    class Watched(KeyFile):
-        looks = 0
-
-        def load(self) -> list[keys_module.Key]:
-            self.looks += 1
-            return super().load()
-
-    keys = Watched(tmp_path / "keys.json")
-    key = KeyFile(keys.file).add("app", ["*"], None)
-    clock = Clock()
-    door = auth.Doorkeeper(keys, look_seconds=0.2, clock=clock)
-    assert [door.identify(f"Bearer {key}").name for _ in range(50)] == ["app"] * 50
-    assert keys.looks == 1
-    other = KeyFile(keys.file).add("other", ["*"], None)
-    assert door.identify(f"Bearer {other}").name == "other"
-    KeyFile(keys.file).revoke("app")
-    clock.pass_(0.25)
-    with pytest.raises(InvalidApiKey):
-        door.identify(f"Bearer {key}")

@@ -2,7 +2,7 @@
 
 vLLM sorts and counts a step's tokens on the card and then asks it for the counts: the engine's process waits for every step before
 this one, whenever a prompt has begun or an answer has ended. Numbers are small enough for numpy, and what the card holds already,
-as where all answers are one adapter's, is not sent again (docs/decisions/0114).
+as where all answers are one adapter's, is not sent again (docs/decisions/0115).
 """
 
 from collections.abc import Sequence
