@@ -127,7 +127,7 @@ class Bench:
 
 
 def write_rows(file: Path, base: Path, count: int) -> None:
-    """Distinct rows of invented words, 175 tokens each on average, of which the answer has more than half."""
+    """Distinct rows of invented words, some 190 tokens each on average, of which the answer has more than half."""
     from tokenizers import Tokenizer  # noqa: PLC0415 - as where the product needs it
 
     draw = random.Random(7)  # noqa: S311 - no secret
