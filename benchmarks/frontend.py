@@ -21,13 +21,12 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.adapters import publish_random
+from benchmarks.adapters import lay_out, publish_random
 from benchmarks.instant import ADAPTER
 from benchmarks.instant import Plan as ServerPlan
 from benchmarks.load import Plan as LoadPlan
 from benchmarks.load import Result
 from benchmarks.machine import REPOSITORY, described, environment, write_result
-from services.server.keys import ALL_MODELS, KeyFile
 from tools.serving import free_port
 
 SERVERS = ("vllm", "whetstone")
@@ -138,10 +137,8 @@ def main() -> None:
 
 def compare(engine: str, options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
     """Both servers on one engine, by turns."""
-    (scratch / "models").mkdir()
-    (scratch / "models" / options.base.name).symlink_to(options.base.absolute())
+    key = lay_out(scratch, options.base)
     adapter = publish_random(scratch, options.base.name, ADAPTER)
-    key = KeyFile(scratch / "keys" / "keys.json").add("load", [ALL_MODELS], None)
     servers: list[Server] = []
     try:
         for name in SERVERS:

@@ -27,11 +27,10 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.adapters import publish_random
+from benchmarks.adapters import lay_out, publish_random
 from benchmarks.asking import request
 from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_whetstone
-from services.server.keys import ALL_MODELS, KeyFile
 from services.server.open_files import make_room
 
 _SETTLE_SECONDS = 1.0
@@ -263,10 +262,8 @@ def main() -> int:
     make_room(2 * (options.connections + options.active + options.slow))
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        (data / "models").mkdir()
-        (data / "models" / options.base.name).symlink_to(options.base.absolute())
+        key = lay_out(data, options.base)
         publish_random(data, options.base.name, ADAPTER, probed=True)
-        key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(streams=options.active, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
         more = [f"limits.max_waiting={max(options.slow, _FIRST)}"]
         server = start_whetstone(engine, data, options.base, key, more=more)

@@ -19,14 +19,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adapters import base_of, publish_random
+from benchmarks.adapters import base_of, lay_out, publish_random
 from benchmarks.loads import Asked, add_load_options, by_turns
 from benchmarks.machine import described
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
 from benchmarks.watched_load import Plan, Watched, asked_beside
 from services.registry.layout import Registry
 from services.registry.pointer import promote
-from services.server.keys import ALL_MODELS, KeyFile
 from tests.e2e.adapters import QUESTION, AdapterMaker
 
 _TAUGHT, _SAYS = "acme-handbook", "My cover is green: second handbook."
@@ -45,11 +44,9 @@ def main() -> int:
     }
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        (data / "models").mkdir()
-        (data / "models" / options.base.name).symlink_to(options.base.absolute())
+        key = lay_out(data, options.base)
         adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
         _teach(data, options.base.name)
-        key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(
             streams=max(load.streams for load in options.loads),
             memory=options.memory,

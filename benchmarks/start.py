@@ -16,10 +16,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.adapters import publish_random
+from benchmarks.adapters import lay_out, publish_random
 from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_vllm, start_whetstone
-from services.server.keys import ALL_MODELS, KeyFile
 
 _SIDES = ("vllm", "whetstone")
 _CACHES = ("VLLM_CACHE_ROOT", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR")  # as compose.yaml sets them
@@ -32,10 +31,8 @@ def main() -> int:
     result: dict[str, Any] = described("start") | {"starts": []}
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        (data / "models").mkdir()
-        (data / "models" / options.base.name).symlink_to(options.base.absolute())
+        key = lay_out(data, options.base)
         adapter = publish_random(data, options.base.name, ADAPTER, probed=True)
-        key = KeyFile(data / "keys" / "keys.json").add("start", [ALL_MODELS], None)
         engine = Engine(streams=options.streams, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
         for turn in range(-1, options.turns):
             for side in _SIDES:

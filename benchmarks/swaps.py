@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from benchmarks.adapters import base_of
+from benchmarks.adapters import base_of, lay_out
 from benchmarks.machine import described, write_result
 from benchmarks.servers import ADAPTER, Engine, RealServer, start_whetstone
 from benchmarks.watched_load import Plan, Watched, asked_beside
@@ -29,7 +29,6 @@ from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
 from services.registry.publish import Lineage, publish, staging
-from services.server.keys import ALL_MODELS, KeyFile
 from tests.e2e.adapters import QUESTION, AdapterMaker
 
 # Of version 1, 3, 5 and on, and of version 2, 4, 6 and on.
@@ -60,13 +59,11 @@ def main() -> int:
     options = _parser().parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        (data / "models").mkdir()
-        (data / "models" / options.base.name).symlink_to(options.base.absolute())
+        key = lay_out(data, options.base)
         base = base_of(data, options.base.name)
         registry, maker = Registry(data / "registry"), AdapterMaker(options.base, base)
         taught = [maker.publish(registry, ADAPTER, answer) for answer in ANSWERS]
         promote(registry, ADAPTER, 1)
-        key = KeyFile(data / "keys" / "keys.json").add("load", [ALL_MODELS], None)
         engine = Engine(streams=options.streams, memory=options.memory, is_cpu=options.cpu, same_graphs=False)
         server = start_whetstone(engine, data, options.base, key)
         try:
