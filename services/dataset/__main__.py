@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--memory-bytes", type=int, required=True, help="a file that takes more is refused")
     options = parser.parse_args(arguments)
     base_folder = DataPaths.from_environment().models / load("base", BaseSettings).base_model.name
-    os.nice(_NICENESS)
+    _step_back()
     tokenizers = _get_ready(base_folder)
     _keep_within(options.memory_bytes)
     try:
@@ -68,6 +68,13 @@ class _Hopeless(Exception):
         self.refusal = refusal
 
 
+def _step_back() -> None:
+    """Let serving have the processor first, and let this process be the one that goes when the machine's memory is short."""
+    os.nice(_NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
 def _get_ready(base_folder: Path) -> Tokenizers:
     """Import, load and start its threads before there is a limit: an import that finds no memory may raise anything, and a thread hang."""
     os.environ["RUST_BACKTRACE"] = "0"  # one that finds no memory hangs, too
@@ -79,10 +86,8 @@ def _get_ready(base_folder: Path) -> Tokenizers:
 
 
 def _keep_within(memory_bytes: int) -> None:
-    """Refuse it more than that, and let it be the process that goes when the machine's memory is short."""
+    """Refuse this process more than that."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
 
 
 def _check(file: Path, base_folder: Path, tokenizers: Tokenizers) -> DataReport:

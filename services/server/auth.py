@@ -43,14 +43,17 @@ class Doorkeeper:
         self._look_seconds = look_seconds
         self._clock = clock
         self.problem: str | None = None
-        self._any = False
-        self._known: list[Key] | None = None
+        self._known: list[Key] = []
         self._look_again = 0.0
 
     @property
     def keyless(self) -> bool:
         """Whether no key was ever made, so that everyone may ask."""
-        return not self._refreshed() and self.problem is None
+        now = self._clock()
+        if now >= self._look_again:
+            self._look_again = now + self._look_seconds
+            self._look()
+        return not self._known and self.problem is None
 
     def identify(self, authorization: str | None) -> Key:
         """The key of an ``Authorization`` header; where no key was ever made, everyone is ``keyless``.
@@ -83,26 +86,16 @@ class Doorkeeper:
         if not is_private(connection) and (client is None or not is_loopback(client[0])):
             require_role(self.identify(_authorization(connection)), "admin")
 
-    def _refreshed(self) -> bool:
-        """Whether there is any key, as of the last moments."""
-        now = self._clock()
-        if now >= self._look_again:
-            self._look_again = now + self._look_seconds
-            self._look()
-        return self._any
-
     def _look(self) -> bool:
         """Read the file again if it changed; whether it did. An unreadable file changes nothing and opens nothing."""
         before = self._known
         try:
             self._known = self._keys.load()
-            self._any = bool(self._known)
             self.problem = None
         except KeysError as error:
             if self.problem is None:
                 log.error("keys cannot be read; the keys read before stay in force", reason=str(error))  # noqa: TRY400 - no trace
             self.problem = str(error)
-            self._any = True
         return self._known is not before
 
 

@@ -16,7 +16,7 @@ class CardWorker(NotingWorker, Worker):  # type: ignore[misc]  # vLLM's types ar
     def load_model(self, **options: Any) -> None:
         """See ``Worker.load_model``."""
         super().load_model(**options)
-        send_once(getattr(self.model_runner, "sampler", None))
+        send_once(self.model_runner.sampler)
         if self.lora_config is not None:
             manager = self.model_runner.lora_manager._adapter_manager  # noqa: SLF001 - vLLM shows no other way to it
             for wrapper in manager.punica_wrapper_mapping.values():
