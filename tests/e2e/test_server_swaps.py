@@ -175,18 +175,18 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
                 server.wait(lambda: f"acme@{version}" in server.readiness["adapters"]["acme"]["refused"], 30)  # noqa: B023
                 server.wait(lambda: len(beside.seconds) >= wanted)  # noqa: B023
     medians = [statistics.median(asked.seconds) for asked in (alone, beside)]
-    slow = [
-        statistics.quantiles(asked.seconds, n=10)[-1] for asked in (alone, beside)
-    ]  # a single one may be the machine's
+    slow = [statistics.quantiles(asked.seconds, n=10)[-1] for asked in (alone, beside)]
+    slowest = [max(asked.seconds) for asked in (alone, beside)]
     record_property("answers", [len(alone.seconds), len(beside.seconds)])
     record_property("median_seconds", [round(seconds, 3) for seconds in medians])
     record_property("slow_seconds", [round(seconds, 3) for seconds in slow])
-    record_property("slowest_seconds", [round(max(asked.seconds), 3) for asked in (alone, beside)])
+    record_property("slowest_seconds", [round(seconds, 3) for seconds in slowest])
     assert alone.failures + beside.failures == []
     assert set(alone.seen + beside.seen) == {("acme@2", ANSWERS[2])}
     assert _refusals(server) - refusals >= len(bad) - 1  # the last was the newest, and looked at before
     assert medians[1] < 1.25 * medians[0]
     assert slow[1] < 2 * slow[0]
+    assert slowest[1] < 4 * slowest[0]  # of so few a single one may be the machine's
     assert "acme@2" in server.names()
 
 
