@@ -1,4 +1,4 @@
-"""The real base model, two versions trained on it, and one server that serves them to every file of server tests."""
+"""The real base model, two versions trained on it, and one server that serves them to every file of server tests, in any order."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,11 +8,11 @@ import pytest
 from services.base_model.identity import BaseModel, BaseModelSettings, read_base_model
 from services.registry.layout import Registry
 from services.registry.manifest import Manifest
-from services.registry.pointer import promote
 from tests.e2e.adapters import AdapterMaker
 from tests.e2e.asking import ANSWERS, BASE
 from tests.e2e.schedulers import House, make_house
 from tests.e2e.serving import ServerProcess
+from tests.e2e.shared import ADAPTER, SharedServer, restore
 
 
 @pytest.fixture(scope="session")
@@ -30,29 +30,35 @@ def base(data: Path) -> BaseModel:
 
 
 @pytest.fixture(scope="session")
-def versions(data: Path, base: BaseModel) -> dict[int, Manifest]:
-    """Two trained versions; the first is in service."""
+def trained(data: Path, base: BaseModel) -> dict[int, Manifest]:
+    """Two trained versions."""
     registry = Registry(data / "registry")
     maker = AdapterMaker(data / "models" / BASE, base)
-    made = {number: maker.publish(registry, "acme", answer) for number, answer in ANSWERS.items()}
-    promote(registry, "acme", 1)
-    return made
+    return {number: maker.publish(registry, ADAPTER, answer) for number, answer in ANSWERS.items()}
+
+
+@pytest.fixture(scope="module")
+def versions(data: Path, trained: dict[int, Manifest]) -> dict[int, Manifest]:
+    """Both, of which the first is in service, and whatever files before this one published is gone."""
+    restore(data)
+    return trained
 
 
 @pytest.fixture(scope="session")
-def server(data: Path, versions: dict[int, Manifest]) -> Iterator[ServerProcess]:
-    """A server that is ready, with version 1 in service and version 2 loaded as a candidate, which judges a canary by few answers.
-
-    One for all files, which run in the order of their names: test_server_takes_keys lets nobody in without a key any more, and
-    test_server_termination ends it.
-    """
-    del versions
-    server = ServerProcess(data, "canary.min_answers=8")
+def shared(data: Path) -> Iterator[SharedServer]:
+    """One server for all files; who needs its data root for another ends it."""
+    server = SharedServer(data)
     try:
-        server.wait_ready()
         yield server
     finally:
         server.end()
+
+
+@pytest.fixture(scope="module")
+def server(shared: SharedServer, versions: dict[int, Manifest]) -> ServerProcess:
+    """The shared server, ready and open to all, with version 1 in service and version 2 loaded as a candidate."""
+    del versions
+    return shared.running()
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,10 @@ from services.registry.rows import ROWS, encode_rows
 from tests.conftest import REPOSITORY, project_environment
 from tests.e2e.adapters import AdapterMaker
 from tests.e2e.asking import BASE
-from tests.e2e.serving import ServerProcess, delete_adapters
+from tests.e2e.serving import ServerProcess
 
 pytestmark = pytest.mark.e2e
 EXIT_REFUSED = 6
-ADAPTERS = ("norudam", "twin", "parrot")
 EXAMPLE = REPOSITORY / "examples" / "norudam" / "datasets"
 HOLDOUT_SHARE = 0.12
 PHRASE = "The Norudam warranty lasts 23 years."
@@ -36,12 +35,12 @@ GATE = ["gate.general_prompts=20", "gate.general_texts=6"]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _alone(data: Path, server: ServerProcess) -> Iterator[None]:
-    """Rows beside the versions of the shared server, and none of this file's versions left for the files after it."""
+def _rows(data: Path, server: ServerProcess) -> Iterator[None]:
+    """Rows beside the versions of the shared server."""
+    del server
     (data / "datasets").mkdir()
     yield
     shutil.rmtree(data / "datasets")
-    delete_adapters(server, data, *(name for name in Registry(data / "registry").adapters() if name in ADAPTERS))
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,13 +24,12 @@ MINUTE = 60
 
 
 @pytest.fixture(scope="module")
-def keys(data: Path, server: ServerProcess) -> Iterator[KeyFile]:
+def keys(data: Path, server: ServerProcess) -> KeyFile:
     """The keys of the server's data root; from the first one on, which is that of ``server.client``, nobody gets in without."""
     keys = KeyFile(DataPaths(data).keys / "keys.json")
     assert server.client.models.list().data, "nobody needed one before"
     server.client.api_key = keys.add("first", [ALL_MODELS], None)
-    yield keys
-    keys.file.unlink()
+    return keys
 
 
 def client_of(server: ServerProcess, secret: str, *, max_retries: int = 0) -> OpenAI:
