@@ -6,7 +6,10 @@ registry/<adapter>/reports/        what the gate found of each version, <version
 registry/<adapter>/history.jsonl   every move of the pointer
 """
 
+import errno
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +63,7 @@ class Registry:
         Raises:
             RegistryError: the folder is there but cannot be listed.
         """
-        return [entry.name for entry in self._folders(self.root) if _ADAPTER.fullmatch(entry.name)]
+        return [name for name in self._folders(self.root) if _ADAPTER.fullmatch(name)]
 
     def versions(self, adapter: str) -> list[int]:
         """The published versions of ``adapter``, oldest first: folders that hold a manifest, or that cannot be looked into.
@@ -68,9 +71,9 @@ class Registry:
         Raises:
             RegistryError: the adapter's folder is there but cannot be listed.
         """
-        folders = self._folders(self.root / check_adapter_name(adapter))
-        numbers = (int(entry.name) for entry in folders if _VERSION.fullmatch(entry.name))
-        return sorted(number for number in numbers if _may_hold_manifest(self.folder(adapter, number)))
+        parent = self.root / check_adapter_name(adapter)
+        numbers = (int(name) for name in self._folders(parent) if _VERSION.fullmatch(name))
+        return sorted(number for number in numbers if _may_hold_manifest(f"{parent}/{number}/{MANIFEST}"))
 
     def folder(self, adapter: str, version: int) -> Path:
         """Where the version's files lie."""
@@ -92,10 +95,11 @@ class Registry:
         return self.folder(adapter, version)
 
     @staticmethod
-    def _folders(parent: Path) -> list[Path]:
+    def _folders(parent: Path) -> list[str]:
         try:
             # A symbolic link is never followed: a folder of the registry lies in the registry.
-            return sorted(entry for entry in parent.iterdir() if entry.is_dir() and not entry.is_symlink())
+            with os.scandir(parent) as entries:
+                return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -104,8 +108,9 @@ class Registry:
             ) from error
 
 
-def _may_hold_manifest(folder: Path) -> bool:
+def _may_hold_manifest(file: str) -> bool:
     try:
-        return (folder / MANIFEST).is_file()
-    except OSError:
-        return True  # of another user, say: one version that is refused with the reason, and no fault of all the others
+        return stat.S_ISREG(os.stat(file).st_mode)  # noqa: PTH116 - a server looks at each version at every move of a pointer
+    except OSError as error:
+        # Of another user, say: that is one version which is refused with the reason, and no fault of all the others.
+        return error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
