@@ -1,7 +1,7 @@
 """Real processes to be killed: each life is a fork of one process that has everything imported and nothing begun.
 
-What they do is the services' own; the model that trains is tiny, and the one of whole jobs only writes files, as the engine that serves only
-says its adapter's name.
+What they do is the services' own, but for the judge of jobs, and the training of those that are killed by the hundred, which only writes
+files, as the engine that serves only says its adapter's name. The model that is trained is tiny.
 """
 
 import asyncio
@@ -11,8 +11,9 @@ import os
 import subprocess
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import msgspec
@@ -23,22 +24,73 @@ from services.base_model.identity import BaseModelSettings, BaseSettings
 from services.common.killpoints import arm
 from services.common.paths import DataPaths
 from services.jobs.records import NewJob
+from services.registry.manifest import ProbePrompt
+from services.trainer.training.job import Event, Finished, Interrupted, ScoreBase, TrainingJob
+from services.trainer.training.packed_backend import load as load_packed
+from services.trainer.training.score import Scorer
 from services.trainer.work.desk import Desk
 from services.trainer.work.one import Helpers, JobWork
 from services.trainer.worker import Stop
 from tests.conftest import REPOSITORY
 from tests.unit.server.process import Process
 from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker
-from tests.unit.trainer.tiny import ROWS, TinyRuns, write_rows
+from tests.unit.trainer.tiny import Watcher, save_tiny
 from tests.unit.trainer.work.office import rows
 
 BASE = BaseSettings(base_model=BaseModelSettings(name="tiny-base", package="tiny"))
 ADAPTER = "acme"
 KEEP = 2
+PROBE = [72, 101, 108, 108, 111]
+
+
+# As long as a tiny model's training is to be, with a checkpoint after each update.
+TINY = ("max_length=256", "max_steps=4", "rows_per_step=2", "warmup_steps=0")
+LEARNING = (*(f"recipe.{setting}" for setting in TINY), "checkpoints.every_steps=1")
+
+
+class LearningBase:
+    """Fills a base model's folder with one that can be trained."""
+
+    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
+        """See ``Source``."""
+        save_tiny(folder)
+        return "1"
+
+
+class LearningWorker(FakeWorker):
+    """The real backend, in the process that is to be killed."""
+
+    def __call__(self, job: TrainingJob, _folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
+        """See ``Worker``."""
+        torch.set_num_threads(1)
+        watcher = Watcher(tell=on_event)
+        load_packed(job.outline, watcher)(job)
+        last = watcher.events[-1]
+        assert isinstance(last, Finished)
+        return last
+
+
+class LearningProber(FakeProber):
+    """Scores a probe's text with base model and adapter, loaded back from their files."""
+
+    def __call__(self, *told: Any) -> list[ProbePrompt]:
+        """See ``Prober``."""
+        base_folder, adapter_folder, *_ = told
+        [(base, adapter)] = Scorer(ScoreBase(base_folder=base_folder, prompts=[PROBE]))(adapter_folder).pairs
+        return [ProbePrompt(token_ids=PROBE, base_logprobs=base, adapter_logprobs=adapter)]
 
 
 def work(root: Path, mark: str) -> None:
     """An app sends rows and asks for a job, a worker does it, the app takes its rows back. Whoever was cut off begins again."""
+    _work(root, mark, Helpers(FakeWorker(), FakeProber()))
+
+
+def learn(root: Path, mark: str) -> None:
+    """The same with a real training, from the newest whole checkpoint, and a real probe."""
+    _work(root, mark, Helpers(LearningWorker(), LearningProber()), *LEARNING)
+
+
+def _work(root: Path, mark: str, helpers: Helpers, *overrides: str) -> None:
     paths = DataPaths(root)
     desk = Desk(paths)
     desk.files.sweep(older_than=0.0)
@@ -48,14 +100,14 @@ def work(root: Path, mark: str) -> None:
         content = desk.files.scratch()
         content.write_text(rows(20, mark))
         mine = [desk.files.add(content, filename=name, purpose="fine-tune", owner="app").id]
-    overrides = [f"versions.keep={KEEP}"]
     asked = NewJob(source="api", owner="app", model="tiny-base", adapter=ADAPTER, training_file=mine[0])
-    job, _ = desk.queue.submit(msgspec.structs.replace(asked, idempotency_key=mark, overrides=overrides))
+    settings = [f"versions.keep={KEEP}", *overrides]
+    job, _ = desk.queue.submit(msgspec.structs.replace(asked, idempotency_key=mark, overrides=settings))
     do = JobWork(
         desk,
         paths,
         base=lambda: BASE,
-        helpers=Helpers(FakeWorker(), FakeProber()),
+        helpers=helpers,
         judge=lambda _: FakeJudge(),
         stop=Stop(),
         console=Console(file=io.StringIO()),
@@ -65,17 +117,6 @@ def work(root: Path, mark: str) -> None:
             do(waiting)
     if desk.queue.get(job.id).status == "succeeded":
         desk.files.delete(mine[0])
-
-
-def train(root: Path, _: str) -> None:
-    """The real backend on a tiny model, from the newest whole checkpoint, with one after each update."""
-    torch.set_num_threads(1)
-    runs = TinyRuns(root)
-    table = root / "rows"
-    job = runs.job("run", rows=table if table.exists() else write_rows(table, ROWS), resume=True)
-    every = msgspec.structs.replace(job.checkpoints, every_steps=1)
-    watcher = runs.train(msgspec.structs.replace(job, checkpoints=every))
-    (root / "finished.json").write_bytes(msgspec.json.encode(watcher.events[-1]))
 
 
 def serve(root: Path, wanted: str) -> None:
@@ -90,7 +131,7 @@ def serve(root: Path, wanted: str) -> None:
     asyncio.run(look())
 
 
-LIVES = {life.__name__: life for life in (work, train, serve)}
+LIVES = {life.__name__: life for life in (work, learn, serve)}
 
 
 class Lives:

@@ -6,9 +6,9 @@ A hundred kills in the fast tier; ``make crash-test`` has more than a thousand.
 import random
 import re
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import settings
 
@@ -16,11 +16,12 @@ from services.base_model.install import install
 from services.common.paths import DataPaths
 from services.registry.check import verify_version
 from services.registry.history import read_history
-from services.registry.layout import Registry
+from services.registry.layout import ADAPTER_WEIGHTS, Registry
+from services.registry.manifest import ProbePrompt, read_manifest
 from services.registry.pointer import promote, read_pointer
 from services.trainer.work.desk import Desk
 from tests.conftest import REPOSITORY
-from tests.crash.lives import ADAPTER, BASE, KEEP, Lives
+from tests.crash.lives import ADAPTER, BASE, KEEP, LearningBase, Lives
 from tests.unit.server.harness import publish_version
 from tests.unit.trainer.house import TinyBase
 
@@ -121,24 +122,26 @@ STEPS_OF_TRAINING = (
 
 
 def test_training_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:
-    """The run goes on from its newest whole checkpoint, and its adapter is the one of a run that nobody killed, bit for bit."""
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    assert lives.live("train", whole)
-    every = [f":{step}" for step in range(1, 22)] if settings().max_examples >= LONG else STEPS_OF_TRAINING
-    for number, step in enumerate(every):
-        root = tmp_path / str(number)
-        root.mkdir()
-        assert not lives.live("train", root, kill_at=step), step
-        assert lives.live("train", root)
-        assert result(root) == result(whole), step
-    assert set(lives.places) == named(*OF_TRAINING)
+    """A job's run goes on from its newest whole checkpoint, and what is published is what nobody's kill led to, bit for bit, probe included."""
+    whole = learnt(lives, tmp_path / "whole", "")
+    steps = (f":{number}" for number in count(1)) if settings().max_examples >= LONG else STEPS_OF_TRAINING
+    for number, step in enumerate(steps):
+        if (published := learnt(lives, tmp_path / str(number), step)) is None:
+            break
+        assert published == whole, step
+    assert set(lives.places) >= named(*OF_TRAINING)
 
 
-def result(root: Path) -> tuple[dict[str, object], bytes]:
-    finished: dict[str, object] = msgspec.json.decode((root / "finished.json").read_bytes())
-    del finished["seconds"]
-    return finished, (root / "run" / "adapter" / "adapter_model.safetensors").read_bytes()
+def learnt(lives: Lives, root: Path, kill_at: str) -> tuple[bytes, list[ProbePrompt]] | None:
+    """Weights and probe of the version that a job led to although it was killed there; None where it had ended before."""
+    install(root / "models", BASE.base_model, LearningBase())
+    if kill_at and lives.live("learn", root, "job-1", kill_at):
+        return None
+    assert lives.live("learn", root, "job-1")
+    done(root, 1)
+    nothing_is_left(root)
+    folder = Registry(DataPaths(root).registry).folder(ADAPTER, 1)
+    return (folder / ADAPTER_WEIGHTS).read_bytes(), read_manifest(folder).probe
 
 
 def test_loading_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """A base model of two layers with random weights, and jobs on it: the real backend in a second."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +54,18 @@ def write_rows(folder: Path, rows: Sequence[Sequence[int]], *, learnt: Sequence[
 
 
 class Watcher:
-    """Keeps a run's events; asks it to stop after step ``stop_after``."""
+    """Keeps a run's events and tells them on; asks it to stop after step ``stop_after``."""
 
-    def __init__(self, *, stop_after: int | None = None) -> None:
+    def __init__(self, *, stop_after: int | None = None, tell: Callable[[Event], None] = lambda _: None) -> None:
         self.events: list[Event] = []
         self.stop_requested = False
         self._stop_after = stop_after
+        self._tell = tell
 
     def emit(self, event: Event) -> None:
         """See ``Observer``."""
         self.events.append(event)
+        self._tell(event)
         if isinstance(event, Step) and event.step == self._stop_after:
             self.stop_requested = True
 
