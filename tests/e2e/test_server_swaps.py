@@ -154,7 +154,8 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
     """Promoted one after another, each looked at, some loaded and probed: the good version answers all, and no slower.
 
     They are published before, for to hash and sync them takes the test one of the cores, and promoted ten at a time, two for each answer,
-    between answers with nothing beside them, so that what else the machine does falls on both.
+    between answers with nothing beside them but the test's looks at the readiness, which alone take a twelfth: what else the machine does falls
+    on both.
     """
     promote(registry, "acme", 2)
     server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
@@ -167,7 +168,7 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
     alone, beside = _Asked(server), _Asked(server)
     for first in range(0, len(bad), 10):
         with alone.asking():
-            server.wait(lambda: len(alone.seconds) >= 6 * (1 + first // 10))  # noqa: B023 - called at once
+            server.wait(lambda: server.readiness and len(alone.seconds) >= 6 * (1 + first // 10))  # noqa: B023 - called at once
         with beside.asking():
             for version in bad[first : first + 10]:
                 wanted = len(beside.seconds) + version % 2
@@ -184,7 +185,7 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
     assert alone.failures + beside.failures == []
     assert set(alone.seen + beside.seen) == {("acme@2", ANSWERS[2])}
     assert _refusals(server) - refusals >= len(bad) - 1  # the last was the newest, and looked at before
-    assert medians[1] < 1.25 * medians[0]
+    assert medians[1] < 1.2 * medians[0]
     assert slow[1] < 2 * slow[0]
     assert slowest[1] < 4 * slowest[0]  # of so few a single one may be the machine's
     assert "acme@2" in server.names()
