@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import msgspec
 
 from services.dataset.normalise import normalise
-from services.dataset.rows import Message, Row, content_hash
+from services.dataset.rows import Message, Row
 
 
 class Deduped(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,16 +36,16 @@ def dedupe(rows: Iterable[Row]) -> Deduped:
     questions: set[str] = set()
     result = Deduped(rows=[], near_hashes=[], exact=[], near=[], conflicts=[])
     for row in rows:
-        exact, near = content_hash(row.messages), normalised_hash(row.messages)
-        if exact in exact_seen:
+        if row.sha256 in exact_seen:
             result.exact.append(row)
             continue
-        exact_seen.add(exact)
+        exact_seen.add(row.sha256)
+        said = [_normalised(message) for message in row.messages]
+        near, question = _hash(said), _hash(said[:-1])
         if near in near_seen:
             result.near.append(row)
             continue
         near_seen.add(near)
-        question = normalised_hash(row.messages[:-1])
         if question in questions:
             result.conflicts.append(row)
         questions.add(question)
@@ -54,7 +54,10 @@ def dedupe(rows: Iterable[Row]) -> Deduped:
     return result
 
 
-def normalised_hash(messages: Iterable[Message]) -> str:
-    """A hash that ignores case, width, white space and closing marks; any other sign can carry meaning (-5, 3.5, code)."""
-    text = "\x1e".join(f"{message.role}\x1f{normalise(message.content)}" for message in messages)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+def _normalised(message: Message) -> str:
+    """Ignores case, width, white space and closing marks; any other sign can carry meaning (-5, 3.5, code)."""
+    return f"{message.role}\x1f{normalise(message.content)}"
+
+
+def _hash(said: Iterable[str]) -> str:
+    return hashlib.sha256("\x1e".join(said).encode("utf-8", "surrogatepass")).hexdigest()

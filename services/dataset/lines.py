@@ -71,7 +71,7 @@ def _text(line: bytes, *, cut_off: bool) -> str:
 
 def _parse(text: str, *, cut_off: bool) -> dict[str, Any]:
     try:
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except RecursionError:
         raise _Bad("is nested too deeply", "Flatten it") from None
     except ValueError as error:
@@ -100,6 +100,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(_name: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant)
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -16,7 +16,7 @@ from services.dataset.lines import read_objects
 from services.dataset.personal.inspector import Inspector
 from services.dataset.render import Renderer
 from services.dataset.report import MAX_PLACES, DataReport, FileReport
-from services.dataset.rows import Example, Format, Row, content_hash
+from services.dataset.rows import Example, Format, Row
 from services.dataset.settings import DataSettings
 from services.dataset.sources import Snapshot, take_snapshot
 from services.dataset.split import in_holdout
@@ -174,7 +174,7 @@ class _Split(msgspec.Struct):
 
     def settle(self, row: Row, use: Use) -> None:
         """Write down what became of a row."""
-        self.fates.append(RowFate(use, row.file, row.line, content_hash(row.messages)))
+        self.fates.append(RowFate(use, row.file, row.line, row.sha256))
 
 
 class _Chooser(msgspec.Struct, frozen=True):
@@ -235,7 +235,7 @@ def _report(
         too_long=sum(file.too_long for file in files),
         tokens=int(lengths.sum()),
         supervised_tokens=sum(example.supervised for example in train),
-        length_percentiles=[int(np.percentile(lengths, share)) for share in (0, 50, 90, 99, 100)],
+        length_percentiles=np.percentile(lengths, (0, 50, 90, 99, 100)).astype(int).tolist(),
         conflicts=len(kept.conflicts),
         conflicting_rows=[row.place for row in kept.conflicts[:MAX_PLACES]],
         max_length=max_length,

@@ -5,20 +5,19 @@ prompt that the server would build for that turn and the end of the turn.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
-from numpy.typing import NDArray
 
 from services.common.special_tokens import spelling_of
+from services.dataset.encoded import Encoded
 from services.dataset.faults import DataRefused, Fault
-from services.dataset.rows import NOT_LEARNT, Example, Message, Row, TokenIds, content_hash
+from services.dataset.rows import NOT_LEARNT, Example, Message, Row, TokenIds
 
 _BATCH = 512
 _Spans = list[tuple[int, int, bool]]
-_Encoded = tuple[Any, Any]
 
 
 class Renderer:
@@ -33,8 +32,13 @@ class Renderer:
         if not tokenizer.chat_template:
             remedy = "Use an instruct model as the base"
             raise DataRefused([Fault(file="the base model", reason="has no chat template", remedy=remedy)])
-        self._tokenizer = tokenizer
-        self._stop_ids = sorted(stop_ids)
+        from services.common.chat_template import ChatTemplate  # noqa: PLC0415 - of transformers, which the tokenizer has imported
+
+        self._template = ChatTemplate(tokenizer)
+        self._backend = tokenizer.backend_tokenizer
+        self._backend.no_padding()
+        self._backend.no_truncation()
+        self._stop_ids = stop_ids
         self._learn_all = learn_all
         self._special = spelling_of(tokenizer)
 
@@ -54,8 +58,7 @@ class Renderer:
     def text(self, messages: Sequence[Message], *, answer_next: bool = False) -> str:
         """The conversation as the template writes it; with ``answer_next``, as the prompt for the next answer."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        rendered = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer_next)
-        return str(rendered)
+        return self._template.render(turns) if answer_next else self._template.whole(turns)
 
     def examples(self, rows: Sequence[Row]) -> Iterator[Example | Fault]:
         """One example per row, in order, or why the base model's template cannot write it.
@@ -68,7 +71,7 @@ class Renderer:
             rendered = [self._render(row) for row in batch]
             encoded = iter(self._encode([item[0] for item in rendered if not isinstance(item, Fault)]))
             for row, item in zip(batch, rendered, strict=True):
-                yield item if isinstance(item, Fault) else self._example(row, *item, next(encoded))
+                yield item if isinstance(item, Fault) else self._example(row, *item, Encoded([next(encoded)]))
 
     def _render(self, row: Row) -> tuple[str, _Spans] | Fault:
         """The text of a row; and the stretches of characters that are its answers, and whether each is learnt."""
@@ -88,54 +91,42 @@ class Renderer:
             return _not_written(row)
         return full, spans
 
-    def _encode(self, texts: list[str]) -> list[_Encoded]:
-        """For each text N ids, and N pairs of the characters where each begins and ends."""
-        if not texts:
-            return []
-        encoded = self._tokenizer(
-            texts, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False, verbose=False
-        )
-        return [
-            (
-                np.array(ids, dtype=np.int32),
-                np.fromiter(chain.from_iterable(offsets), np.int32, 2 * len(ids)).reshape(-1, 2),
-            )
-            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        ]
+    def _encode(self, texts: list[str]) -> list[Any]:
+        """For each text what the tokenizers library finds, on as many cores as there are texts."""
+        encoded: list[Any] = self._backend.encode_batch(texts, add_special_tokens=False)
+        return encoded
 
-    def _example(self, row: Row, text: str, spans: _Spans, encoded: _Encoded) -> Example:
-        ids, offsets = encoded
+    def _example(self, row: Row, text: str, spans: _Spans, encoded: Encoded) -> Example:
         begins = [begin for begin, _, _ in spans]
-        if any(((offsets[:, 0] < begin) & (offsets[:, 1] > begin)).any() for begin in begins):
-            ids, offsets = self._encode_apart(text, begins)
-        learnt = np.full(len(ids), self._learn_all)
+        if any(map(encoded.reaches_over, begins)):
+            encoded = self._encode_apart(text, begins)
+        ids = encoded.ids
+        labels = ids.copy() if self._learn_all else np.full(len(ids), NOT_LEARNT, dtype=np.int32)
         for begin, end, learn in spans:
-            inside = np.flatnonzero((offsets[:, 0] >= begin) & (offsets[:, 0] < end))
-            stops = np.flatnonzero(_any_of(ids[inside], self._stop_ids))
-            if not len(stops):
+            first = encoded.first_from(begin)
+            length = _through_last_of(self._stop_ids, ids[first : encoded.first_from(end)])
+            if not length:
                 raise DataRefused([_endless(row)])
-            learnt[inside[: stops[-1] + 1]] = learn  # what the template writes after the end is never generated
-        labels = np.where(learnt, ids, np.int32(NOT_LEARNT))
-        return Example(input_ids=ids, labels=labels, row_hash=content_hash(row.messages))
+            answer = slice(first, first + length)  # what the template writes after the end is never generated
+            labels[answer] = ids[answer] if learn else NOT_LEARNT
+        return Example(input_ids=ids, labels=labels, row_hash=row.sha256)
 
-    def _encode_apart(self, text: str, begins: list[int]) -> _Encoded:
+    def _encode_apart(self, text: str, begins: list[int]) -> Encoded:
         """Encode what comes before each answer by itself, as the server does.
 
         An answer that begins with a space or a new line could otherwise share a token with the prompt's end, and the base
         model would be trained on a prompt that no request brings.
         """
         edges = [0, *begins, len(text)]
-        parts = self._encode([text[edge:after] for edge, after in pairwise(edges)])
-        ids = np.concatenate([ids for ids, _ in parts])
-        return ids, np.concatenate([offsets + edge for (_, offsets), edge in zip(parts, edges[:-1], strict=True)])
+        return Encoded(self._encode([text[edge:after] for edge, after in pairwise(edges)]), edges[:-1])
 
 
-def _any_of(ids: TokenIds, wanted: Sequence[int]) -> NDArray[np.bool_]:
-    """Which of N ids are among a few: ``np.isin``, which sorts, takes ten times as long for a row."""
-    found = np.zeros(len(ids), dtype=np.bool_)
-    for each in wanted:
-        found |= ids == each
-    return found
+def _through_last_of(wanted: frozenset[int], ids: TokenIds) -> int:
+    """How many of ``ids`` there are up to the last that is wanted; 0 without one. It is near the end."""
+    for length in range(len(ids), 0, -1):
+        if int(ids[length - 1]) in wanted:
+            return length
+    return 0
 
 
 def _rewritten(row: Row) -> Fault:

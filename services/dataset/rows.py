@@ -1,6 +1,7 @@
 """What a row is, whatever format it was written in."""
 
 import hashlib
+from functools import cached_property
 from typing import Literal
 
 import msgspec
@@ -24,7 +25,7 @@ class Message(msgspec.Struct, frozen=True):
     learn: bool = True
 
 
-class Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, dict=True):
     """One conversation and where it was read; ``check`` is what tells a right answer to it, where the row says so."""
 
     messages: tuple[Message, ...]
@@ -37,6 +38,11 @@ class Row(msgspec.Struct, frozen=True):
     def place(self) -> str:
         """``file:line``."""
         return f"{self.file}:{self.line}"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Its ``content_hash``."""
+        return content_hash(self.messages)
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -55,7 +61,7 @@ class Example(msgspec.Struct, frozen=True):
     @property
     def supervised(self) -> int:
         """How many tokens are learnt."""
-        return int((self.labels != NOT_LEARNT).sum())
+        return int(np.count_nonzero(self.labels != NOT_LEARNT))
 
 
 def content_hash(messages: tuple[Message, ...]) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from datasets import Dataset, disable_progress_bars
 from rich.console import Console
 
 from services.base_model.identity import BaseModel, BaseSettings, read_base_model
@@ -13,7 +12,6 @@ from services.common.killpoints import passing
 from services.common.paths import DataPaths
 from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
-from services.dataset.rows import Example
 from services.dataset.sources import snapshot_hash
 from services.dataset.tokenizer import load_tokenizer
 from services.registry.layout import Registry, check_adapter_name, model_name
@@ -35,6 +33,7 @@ from services.trainer.probe import Prober
 from services.trainer.progress import RunLog
 from services.trainer.rows import Rows
 from services.trainer.settings import TrainingSettings
+from services.trainer.tokens import save_examples
 from services.trainer.training.job import (
     Event,
     Finished,
@@ -185,8 +184,8 @@ class Retrain:
             self._console.print(f"continuing from {resume_from.name}")
         job = TrainingJob(
             **msgspec.structs.asdict(outline),
-            train_rows=_save_rows(prepared.train, run.folder / "rows"),
-            holdout_rows=_save_rows(prepared.holdout, run.folder / "holdout") if prepared.holdout else None,
+            train_rows=save_examples(prepared.train, run.folder / "rows"),
+            holdout_rows=save_examples(prepared.holdout, run.folder / "holdout") if prepared.holdout else None,
             checkpoints_folder=run.checkpoints,
             adapter_folder=run.adapter,
             resume_from=resume_from,
@@ -260,13 +259,6 @@ def _all(*takers: Callable[[Event], None]) -> Callable[[Event], None]:
             take(event)
 
     return tell
-
-
-def _save_rows(examples: list[Example], folder: Path) -> Path:
-    columns = {name: [getattr(example, name) for example in examples] for name in ("input_ids", "labels")}
-    disable_progress_bars()  # writing takes a moment; the bar that counts is the training's
-    Dataset.from_dict(columns).save_to_disk(str(folder))
-    return folder
 
 
 def _interrupted(run: runs.Run, ended: Interrupted, parts: RetrainParts) -> Outcome:

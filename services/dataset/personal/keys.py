@@ -53,11 +53,19 @@ _FORMS = (
 )
 _KEY = re.compile("|".join(_FORMS), re.ASCII)
 # Most texts have none of these, and are done with.
-_HINT = re.compile(r"[\w-]{20}|-----BEGIN |://[^\s/@]+@|SG\.|AccountKey=", re.ASCII)
+_LONG = re.compile(r"[\w-]{20}", re.ASCII)
+_NAME_IN_ADDRESS = re.compile(r"://[^\s/@]+@", re.ASCII)
+_BEGINNINGS = ("-----BEGIN ", "SG.", "AccountKey=")
 
 
 def keys(text: str) -> Iterator[tuple[int, int]]:
     """Where secret keys begin and end."""
-    if _HINT.search(text) is not None:
+    if _may_hold_one(text):
         for found in _KEY.finditer(text):
             yield found.span()
+
+
+def _may_hold_one(text: str) -> bool:
+    if _LONG.search(text) or any(beginning in text for beginning in _BEGINNINGS):
+        return True
+    return "://" in text and _NAME_IN_ADDRESS.search(text) is not None

@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
+from services.common.chat_template import ChatTemplate
 from services.common.special_tokens import spelling_of
-from services.server.engine.chat_template import ChatTemplate
 from services.server.engine.pieces import Pieces
 
 

@@ -32,12 +32,19 @@ class ChatTemplate:
             TemplateError: the template refuses it.
             ValueError: the base has no template for it.
         """
+        return self._for(tools).render(
+            messages=conversation, tools=tools, documents=None, add_generation_prompt=True, **options
+        )
+
+    def whole(self, conversation: list[dict[str, Any]]) -> str:
+        """The text of a conversation that ends with what it holds; raises as ``render``."""
+        return self._for(None).render(messages=conversation, tools=None, documents=None, add_generation_prompt=False)
+
+    def _for(self, tools: list[dict[str, Any]] | None) -> Template:
         name = "tool_use" if tools is not None and "tool_use" in self._by_name else "default"
         if name not in self._by_name:
             self._tokenizer.get_chat_template(tools=tools)  # raises, and says why
-        return self._by_name[name].render(
-            messages=conversation, tools=tools, documents=None, add_generation_prompt=True, **options
-        )
+        return self._by_name[name]
 
 
 def _compiled(source: str, special_tokens: dict[str, str]) -> Template:

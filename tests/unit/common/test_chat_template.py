@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError
 
-from services.server.engine.chat_template import ChatTemplate
+from services.common.chat_template import ChatTemplate
 from tests.support.texts import TEXTS
 from tests.support.tokenizers import CHATML, FORGETFUL, GEMMA, LLAMA, STRICT, byte_tokenizer
 
@@ -78,3 +78,5 @@ def test_texts_and_refusals_are_those_of_transformers(name: str) -> None:
                 tokenizer.apply_chat_template, conversation, tokenize=False, add_generation_prompt=True, **options
             )
             assert ours == theirs
+        whole = outcome(tokenizer.apply_chat_template, conversation, tokenize=False)
+        assert outcome(template.whole, copy.deepcopy(conversation)) == whole
