@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from services.common.garbage import importing
+
 
 def load_tokenizer(base_folder: Path) -> Any:
     """A fast tokenizer with the base's chat template."""
@@ -44,7 +46,7 @@ class Tokenizers:
 
 def import_tokenizers() -> None:
     """Import what the first ``load_tokenizer`` would, but for torch; transformers computes nothing in this process afterwards."""
-    with _hidden("torch"), _unadvised():
+    with _hidden("torch"), _unadvised(), importing():
         importlib.import_module("transformers.tokenization_utils_tokenizers")
         importlib.import_module("transformers.models.auto.tokenization_auto")
 

@@ -1,5 +1,6 @@
 """The worker's entry: ``python -m services.trainer.training MEETING``. Started by ``launched.py``, not by hand."""
 
+import gc
 import os
 import signal
 import sys
@@ -117,7 +118,10 @@ def _load_ahead(outline: Outline, observer: Observer) -> _Ahead | None:
     """Rehearse and load for the job that is foreseen; None where that fails: the job's own load will say why."""
     try:
         rehearse_usual_backend(outline)
-        return _Ahead(outline, choose_backend(outline.recipe)(outline, observer))
+        ahead = _Ahead(outline, choose_backend(outline.recipe)(outline, observer))
+        gc.collect()
+        gc.freeze()  # transformers looks for garbage before its first update
+        return ahead  # noqa: TRY300 - an else would stand after the many lines of what fails
     except Exception:  # noqa: BLE001 - whatever it is; most likely a card that is full for now
         traceback.print_exc()
     forget_usual_backend()

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from services.common.garbage import importing
 from services.trainer.settings import RecipeSettings
 from services.trainer.training.job import Observer, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.place import ALONE, Place
@@ -50,17 +51,20 @@ def choose_backend(recipe: RecipeSettings, place: Place = ALONE) -> Backend:
         if not has_card or not has_unsloth:
             missing = "an NVIDIA card" if not has_card else "the package unsloth"
             raise TrainingFailed(f'recipe.backend = "unsloth" needs {missing}; set "auto" or "packed"')
-        from services.trainer.training.unsloth_backend import load as load_with_unsloth  # noqa: PLC0415 - imports torch
+        with importing():
+            from services.trainer.training.unsloth_backend import load as load_with_unsloth  # noqa: PLC0415 - imports torch
 
         return load_with_unsloth
-    from services.trainer.training.packed_backend import load as load_packed  # noqa: PLC0415 - imports torch
+    with importing():
+        from services.trainer.training.packed_backend import load as load_packed  # noqa: PLC0415 - imports torch
 
     return partial(load_packed, place=place)
 
 
 def import_usual_backend() -> None:
     """Import what most recipes need, before one is known; a process that did so cannot train with Unsloth any more."""
-    importlib.import_module("services.trainer.training.packed_backend")
+    with importing():
+        importlib.import_module("services.trainer.training.packed_backend")
 
 
 def rehearse_usual_backend(outline: Outline) -> None:
@@ -75,5 +79,6 @@ def forget_usual_backend() -> None:
     """Give the card back what nobody needs any more."""
     import torch  # noqa: PLC0415 - as above
 
+    gc.unfreeze()  # what it was loaded with may hold itself
     gc.collect()
     torch.cuda.empty_cache()

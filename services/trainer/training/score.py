@@ -5,6 +5,7 @@ so that what is recorded here is what the server must find again. Until it is to
 and scored before there is an adapter.
 """
 
+import gc
 import os
 import sys
 import traceback
@@ -78,6 +79,7 @@ def main() -> int:
     meeting = Meeting(Path(sys.argv[1]))
     os.close(meeting.speak())  # which fails where the trainer ended while this imported
     _import_model(Path(sys.argv[2]))
+    gc.freeze()  # libraries stay: no look for garbage among them while somebody waits
     score_when_told(meeting)
     return 0
 

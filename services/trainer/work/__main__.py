@@ -1,5 +1,6 @@
 """One job in a process of its own: ``python -m services.trainer.work``. Started by ``process.py``, not by hand."""
 
+import gc
 import signal
 import sys
 from types import FrameType
@@ -27,6 +28,7 @@ def main() -> int:
     ready = Ready.of(paths, stop)
     try:
         ready.get_ready(paths)
+        gc.freeze()  # no look for garbage among it while somebody waits
         if job := sys.stdin.readline().strip():  # nothing where the process that would have written it is gone
             signal.signal(signal.SIGTERM, stop.handle)
             desk = Desk(paths)

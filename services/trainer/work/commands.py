@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Console
 
 from services.base_model.identity import BaseSettings
+from services.common.garbage import importing
 from services.common.paths import DataPaths
 from services.common.settings import load
 from services.jobs.records import OPERATOR, Job, NewJob
@@ -108,7 +109,8 @@ def stop_on_signals() -> Stop:
 
 def _real(desk: Desk, paths: DataPaths, ready: Ready, stop: Stop, console: Console) -> Callable[[Job], Outcome | None]:
     ready.worker.start()  # it imports while this process does
-    from services.trainer.work.real import real_job_work  # noqa: PLC0415 - takes seconds to import; a follower needs none
+    with importing():
+        from services.trainer.work.real import real_job_work  # noqa: PLC0415 - takes seconds to import; a follower needs none
 
     return real_job_work(desk, paths, ready, stop, console)
 

@@ -1,13 +1,17 @@
 """What a worker does before there is a job changes nothing in the training that comes."""
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import torch
 from transformers.models.llama import modeling_llama
 
 from services.trainer.training import __main__ as worker
+from services.trainer.training.backend import forget_usual_backend
 from services.trainer.training.job import Foreseen, Loading, Outline, TrainingJob
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import ALONE
@@ -73,6 +77,17 @@ def test_what_cannot_be_loaded_ahead_is_loaded_for_the_job(runs: TinyRuns, tmp_p
     job = runs.job("after a failure", rows=runs.root / "rows")
     watcher = done(runs, job, foreseen(job, base_folder=tmp_path))
     assert len(watcher.steps) == 4
+
+
+def test_what_was_loaded_for_nothing_is_given_back_though_it_holds_itself() -> None:
+    """No look for garbage was to go through it while it waited."""
+    loaded = torch.nn.Linear(1, 1)
+    loaded.forward = loaded.forward
+    found = weakref.ref(loaded)
+    del loaded
+    gc.freeze()
+    forget_usual_backend()
+    assert found() is None
 
 
 def test_a_rehearsal_leaves_the_base_models_own_functions(runs: TinyRuns) -> None:

@@ -1,0 +1,59 @@
+"""What is imported is not searched for garbage; what comes later is."""
+
+import gc
+import sys
+import weakref
+from collections.abc import Iterator
+
+import pytest
+
+from services.common.garbage import importing
+
+
+@pytest.fixture(autouse=True)
+def _thawed() -> Iterator[None]:
+    yield
+    gc.unfreeze()
+
+
+class Knot:
+    """Holds itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def knot() -> "weakref.ref[Knot]":
+    return weakref.ref(Knot())
+
+
+def import_something() -> None:
+    sys.modules.pop("this", None)
+    sys.modules["this"] = sys
+
+
+def test_nothing_is_collected_while_something_is_imported_nor_of_it_afterwards() -> None:
+    with importing():
+        import_something()
+        made = knot()
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    gc.collect()
+    assert made() is not None
+    gc.unfreeze()
+    gc.collect()
+    assert made() is None
+
+
+def test_what_had_been_imported_already_keeps_nothing() -> None:
+    """So that it may be done as often as anybody likes."""
+    with importing():
+        made = knot()
+    gc.collect()
+    assert made() is None
+
+
+def test_a_failing_import_leaves_the_collector_as_it_was() -> None:
+    with pytest.raises(ImportError), importing():
+        raise ImportError
+    assert gc.isenabled()
