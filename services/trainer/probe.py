@@ -16,6 +16,7 @@ import msgspec
 
 from services.registry.manifest import ProbePrompt
 from services.trainer.launched import Launched
+from services.trainer.settings import LoraSettings
 from services.trainer.training.job import MachineFailed, Room, ScoreBase, Scored, ScoreJob, TrainingFailed
 from services.trainer.training.meeting import Meeting
 
@@ -35,8 +36,8 @@ class Prober(Protocol):
     def expect(self, base_folder: Path, /) -> None:
         """Get ready to load this base model and an adapter that is not known yet."""
 
-    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room, /) -> None:
-        """Load and score the base model now, beside the training, where the card has ``room`` for that."""
+    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room, lora: LoraSettings, /) -> None:
+        """Load and score the base model now, beside the training, where the card has ``room``; lay out an adapter of ``lora``."""
 
     def dismiss(self) -> None:
         """No longer be ready; after a probe, too."""
@@ -84,14 +85,14 @@ class ProcessProber:
 
         self._launched, self._base_folder = Launched(command, self._cache), base_folder
 
-    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room) -> None:
+    def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room, lora: LoraSettings) -> None:
         """See ``Prober``."""
         if self._launched is None or self._base_folder != base_folder or not leaves_plenty(room, base_folder):
             return
         with suppress(
             OSError
         ):  # the training is worth more; a disk without room will be told of by what must be written
-            self._launched.tell(ScoreBase(base_folder=base_folder, prompts=_prompts(tokenizer)))
+            self._launched.tell(ScoreBase(base_folder=base_folder, prompts=_prompts(tokenizer), lora=lora))
 
     def dismiss(self) -> None:
         """See ``Prober``."""

@@ -198,7 +198,7 @@ class Retrain:
 
         def probe_ahead(event: Event) -> None:
             if isinstance(event, Room):
-                self._prober.load_ahead(outline.base_folder, prepared.tokenizer, event)
+                self._prober.load_ahead(outline.base_folder, prepared.tokenizer, event, settings.lora)
 
         try:
             return self._worker(job, run.folder, _all(parts.take, log, journal.trained, probe_ahead))

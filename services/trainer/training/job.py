@@ -76,10 +76,12 @@ class ScoreBase(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         prompts: token ids, one list each.
+        lora: of the adapter to come, where it is known; its layers are laid out ahead, too.
     """
 
     base_folder: Path
     prompts: list[list[int]]
+    lora: LoraSettings | None = None
 
 
 class ScoreJob(ScoreBase, frozen=True, kw_only=True):

@@ -4,14 +4,15 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import get_peft_model
 from pyarrow import compute
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, TrainingArguments
 
-from services.trainer.settings import LoraSettings, RecipeSettings
+from services.trainer.settings import RecipeSettings
 from services.trainer.training.backend import Train
 from services.trainer.training.job import Observer, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
+from services.trainer.training.lora import lora_of
 from services.trainer.training.packed import attention as packed_attention
 from services.trainer.training.packed.check import CHECKED_ROWS, CHECKED_TOKENS, Reference
 from services.trainer.training.packed.trainer import PackedTrainer
@@ -61,18 +62,6 @@ def precision_of(recipe: RecipeSettings) -> torch.dtype:
     """What the arithmetic is done in on this machine."""
     usual = torch.bfloat16 if torch.cuda.is_available() else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}.get(recipe.precision, usual)
-
-
-def lora_of(lora: LoraSettings) -> LoraConfig:
-    """The adapter in PEFT's words."""
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.target_modules),
-        bias="none",
-        task_type="CAUSAL_LM",
-    )
 
 
 def _longest(rows: Dataset) -> int:

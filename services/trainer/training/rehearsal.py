@@ -13,10 +13,11 @@ from peft import get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PrinterCallback, TrainingArguments
 
 from services.trainer.training.job import Event, Outline
+from services.trainer.training.lora import lora_of
 from services.trainer.training.packed import attention as packed_attention
 from services.trainer.training.packed.check import Reference
 from services.trainer.training.packed.trainer import PackedTrainer
-from services.trainer.training.packed_backend import lora_of, precision_of
+from services.trainer.training.packed_backend import precision_of
 from services.trainer.training.ranks import AgreeingObserver, Alone
 
 _TOKENS = 176  # of each row: what rows often have decides which kernels are chosen

@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 import torch
-from peft import PeftModel
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from services.common.parts import Parts
 from services.trainer.training.job import ScoreBase, Scored, ScoreJob
+from services.trainer.training.lora import lay_out, load_adapter
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import end_with_parent
 
@@ -50,6 +50,10 @@ class Scorer:
         )
         self._parts.begin("base model's scores")
         self._base = [_logprobs(self._model, ids) for ids in wanted.prompts]
+        if wanted.lora is not None:
+            self._parts.begin("adapter's layers")
+            self._model = lay_out(self._model, wanted.lora)
+            _logprobs(self._model, wanted.prompts[0])  # kernels are loaded at their first use
         self._parts.end()
 
     def fits(self, wanted: ScoreBase) -> bool:
@@ -59,7 +63,7 @@ class Scorer:
     def __call__(self, adapter_folder: Path) -> Scored:
         """For each prompt of N ids the N-1 natural logs of p(id[i+1] | id[:i+1]), without and with the adapter; once."""
         self._parts.begin("adapter")
-        adapted = PeftModel.from_pretrained(self._model, str(adapter_folder), is_trainable=False)
+        adapted = load_adapter(self._model, self._wanted.lora, adapter_folder)
         self._parts.begin("adapter's scores")
         scores = [_logprobs(adapted, ids) for ids in self._wanted.prompts]
         return Scored(pairs=list(zip(self._base, scores, strict=True)), seconds=self._parts.end())

@@ -10,6 +10,7 @@ import pytest
 from services.registry.manifest import ProbePrompt
 from services.trainer.launched import Launched
 from services.trainer.probe import CONVERSATIONS, ProcessProber, leaves_plenty
+from services.trainer.settings import LoraSettings
 from services.trainer.training.job import MachineFailed, Room, TrainingFailed
 from tests.support.processes import lives, until
 from tests.support.tokenizers import byte_tokenizer
@@ -23,7 +24,9 @@ file = Path(sys.argv[1], 'scorejob.json')
 while not file.exists(): time.sleep(0.01)
 job = json.loads(file.read_text())
 ahead = Path(sys.argv[1], 'scorebase.json')
-if ahead.exists(): assert json.loads(ahead.read_text()).items() <= job.items()
+if ahead.exists():
+    known = json.loads(ahead.read_text())
+    assert known.pop('lora')['rank'] == 16 and known.items() <= job.items()
 with open({diary!r} + ' of the end', 'w') as end: end.write('ahead' if ahead.exists() else 'alone')
 def score():
     whole = Path(job['output']).with_suffix('.new')
@@ -105,6 +108,7 @@ def test_a_prober_that_is_dismissed_leaves_no_process(tmp_path: Path) -> None:
 
 
 GIB = 1 << 30
+LORA = LoraSettings(rank=16, alpha=16, dropout=0.0, target_modules=["q_proj"])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_a_base_model_is_loaded_beside_the_training_where_that_leaves_half_of_th
 ) -> None:
     expecting = prober(tmp_path)
     expecting.expect(tmp_path)
-    expecting.load_ahead(tmp_path, byte_tokenizer(), Room(free=free * GIB, total=80 * GIB))
+    expecting.load_ahead(tmp_path, byte_tokenizer(), Room(free=free * GIB, total=80 * GIB), LORA)
     assert expecting(tmp_path, tmp_path, byte_tokenizer(), tmp_path)
     assert (tmp_path / "diary of the end").read_text() == told
 
@@ -123,9 +127,9 @@ def test_a_base_model_is_loaded_beside_the_training_where_that_leaves_half_of_th
 def test_nothing_is_loaded_beside_the_training_where_no_process_waits_for_that_base_model(tmp_path: Path) -> None:
     """None is started for it, either: it would come too late."""
     expecting, room = prober(tmp_path), Room(free=79 * GIB, total=80 * GIB)
-    expecting.load_ahead(tmp_path, byte_tokenizer(), room)
+    expecting.load_ahead(tmp_path, byte_tokenizer(), room, LORA)
     expecting.expect(tmp_path / "another")
-    expecting.load_ahead(tmp_path, byte_tokenizer(), room)
+    expecting.load_ahead(tmp_path, byte_tokenizer(), room, LORA)
     assert expecting(tmp_path, tmp_path, byte_tokenizer(), tmp_path)
     assert (tmp_path / "diary of the end").read_text() == "alone"
 

@@ -1,6 +1,7 @@
 """What scores a probe finds the same whether it loaded the base model before there was an adapter or after."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +10,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from services.trainer.training.job import ScoreBase, Scored, ScoreJob
+from services.trainer.training.lora import lay_out, load_adapter
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.score import Scorer, score_when_told
 from tests.unit.trainer.tiny import ROWS, TinyRuns, write_rows
@@ -23,7 +25,7 @@ class Scores:
         self.runs = TinyRuns(root)
         job = self.runs.job("taught", rows=write_rows(root / "rows", ROWS), learning_rate=0.1)
         self.runs.train(job)
-        self.adapter = job.adapter_folder
+        self.adapter, self.lora = job.adapter_folder, job.lora
         self.loads = 0
 
     def meeting(self, folder: Path, *, ahead: ScoreBase | None = None) -> Scored:
@@ -65,6 +67,34 @@ def test_a_base_model_that_was_loaded_ahead_is_used_and_has_the_same_scores(scor
     ahead = scores.meeting(_folder(tmp_path / "ahead"), ahead=ScoreBase(base_folder=scores.runs.base, prompts=PROMPTS))
     assert (ahead.pairs, scores.loads) == (alone.pairs, 1)
     assert list(ahead.seconds) == ["card", "base model", "base model's scores", "adapter", "adapter's scores"]
+
+
+@pytest.mark.parametrize("different", [{}, {"rank": 2}, {"target_modules": ["q_proj"]}, {"alpha": 1.0}], ids=str)
+def test_an_adapter_that_was_laid_out_ahead_has_the_scores_of_a_plain_load(
+    scores: Scores, tmp_path: Path, different: dict[str, Any]
+) -> None:
+    """Also one that came out otherwise than it was foreseen, and without loading the base model again."""
+    alone = scores.meeting(_folder(tmp_path / "alone"))
+    scores.loads = 0
+    foreseen = msgspec.structs.replace(scores.lora, **different)
+    told = ScoreBase(base_folder=scores.runs.base, prompts=PROMPTS, lora=foreseen)
+    ahead = scores.meeting(_folder(tmp_path / "ahead"), ahead=told)
+    assert (ahead.pairs, scores.loads) == (alone.pairs, 1)
+    assert "adapter's layers" in ahead.seconds
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_what_is_laid_out_and_then_loaded_is_what_peft_loads_at_once(scores: Scores, dtype: torch.dtype) -> None:
+    """Each weight to the bit, in its precision and on its side of training and use: on a card bases are bfloat16."""
+    plain, other = (AutoModelForCausalLM.from_pretrained(scores.runs.base, dtype=dtype) for _ in range(2))
+    plain = PeftModel.from_pretrained(plain, str(scores.adapter), is_trainable=False)
+    ours = load_adapter(lay_out(other, scores.lora), scores.lora, scores.adapter)
+    expected = dict(plain.named_parameters())
+    assert dict(ours.named_parameters()).keys() == expected.keys()
+    for name, found in ours.named_parameters():
+        assert (found.dtype, found.requires_grad) == (expected[name].dtype, expected[name].requires_grad)
+        assert torch.equal(found, expected[name])
+    assert [module.training for module in ours.modules()] == [module.training for module in plain.modules()]
 
 
 @pytest.mark.parametrize("ahead", ["fails", "other prompts"])
