@@ -56,6 +56,10 @@ class Launched:
         """Give an order; see ``Meeting``."""
         self._meeting.tell(order)
 
+    def said(self, order: type[msgspec.Struct]) -> bool:
+        """Whether its processes gave an order of this kind themselves, for this process to see."""
+        return self._meeting.was_told(order)
+
     def events(self) -> Iterator[Event]:
         """What its processes tell, until the last of them has ended."""
         for line in self._events:

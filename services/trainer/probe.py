@@ -17,7 +17,15 @@ import msgspec
 from services.registry.manifest import ProbePrompt
 from services.trainer.launched import Launched
 from services.trainer.settings import LoraSettings
-from services.trainer.training.job import MachineFailed, Room, ScoreBase, Scored, ScoreJob, TrainingFailed
+from services.trainer.training.job import (
+    BaseScored,
+    MachineFailed,
+    Room,
+    ScoreBase,
+    Scored,
+    ScoreJob,
+    TrainingFailed,
+)
 from services.trainer.training.meeting import Meeting
 
 CONVERSATIONS = (
@@ -38,6 +46,9 @@ class Prober(Protocol):
 
     def load_ahead(self, base_folder: Path, tokenizer: Any, room: Room, lora: LoraSettings, /) -> None:
         """Load and score the base model now, beside the training, where the card has ``room``; lay out an adapter of ``lora``."""
+
+    def has_loaded(self) -> bool:
+        """Whether that is done, so that a probe needs next to none of the memory that the training may still have."""
 
     def dismiss(self) -> None:
         """No longer be ready; after a probe, too."""
@@ -93,6 +104,10 @@ class ProcessProber:
             OSError
         ):  # the training is worth more; a disk without room will be told of by what must be written
             self._launched.tell(ScoreBase(base_folder=base_folder, prompts=_prompts(tokenizer), lora=lora))
+
+    def has_loaded(self) -> bool:
+        """See ``Prober``."""
+        return self._launched is not None and self._launched.lives and self._launched.said(BaseScored)
 
     def dismiss(self) -> None:
         """See ``Prober``."""

@@ -219,8 +219,12 @@ class Retrain:
         with staging(registry, adapter) as staged:
             collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
             (staged / ROWS).write_bytes(encode_rows(prepared.fates))
+            if not self._prober.has_loaded():
+                parts.begin("the worker's end")
+                self._worker.settle()  # for its memory
             parts.begin("probe")
             probe = self._prober(self._paths.models / base.name, staged, prepared.tokenizer, run.folder)
+            self._worker.settle()
             parts.begin("publishing")
             lineage = lineage_of_run(run, settings, base, prepared, finished, probe)
             return publish(registry, adapter, staged, lineage)

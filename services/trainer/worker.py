@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from types import FrameType
 from typing import Protocol
 
@@ -44,11 +45,19 @@ class Worker(Protocol):
         """No longer be ready; after a job, too."""
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None], /) -> Finished | Interrupted:
-        """Run ``job``; scratch and log files go to ``folder``.
+        """Run ``job``; scratch and log files go to ``folder``. The adapter is whole before its worker has ended.
 
         Raises:
             TrainingFailed: one sentence on why there is no adapter.
             MachineFailed: likewise, and what was saved can be continued.
+        """
+
+    def settle(self) -> None:
+        """Wait until the last job's worker has ended: then its memory is free, the card's included.
+
+        Raises:
+            TrainingFailed: it ended otherwise than it had said.
+            MachineFailed: likewise.
         """
 
 
@@ -123,6 +132,7 @@ class ProcessWorker:
         self._cards = cards
         self._launched: Launched | None = None
         self._outline: Outline | None = None
+        self._leaving: _Leaving | None = None
 
     def start(self, foreseen: Foreseen | None = None) -> None:
         """Start a worker for whatever job comes: it imports what most need, and takes nothing of the card unless a job is ``foreseen``.
@@ -156,7 +166,9 @@ class ProcessWorker:
         """See ``Worker``."""
         if self._launched is not None:
             self._launched.end()
-        self._launched = self._outline = None
+        if self._leaving is not None:
+            self._leaving.hurry()
+        self._launched = self._outline = self._leaving = None
 
     def __call__(self, job: TrainingJob, folder: Path, on_event: Callable[[Event], None]) -> Finished | Interrupted:
         """See ``Worker``."""
@@ -173,10 +185,24 @@ class ProcessWorker:
                 for event in launched.events():
                     heard.take(event)
                     on_event(event)
-                launched.child.wait()
-        finally:
-            code = launched.end(log_file)
-        return self._end(heard, code, log_file)
+                    if isinstance(heard.last, Finished):
+                        break
+                else:
+                    launched.child.wait()
+        except BaseException:
+            launched.end(log_file)
+            raise
+        if isinstance(heard.last, Finished):
+            self._leaving = _Leaving(launched, heard, log_file)
+            return heard.last
+        return self._end(heard, launched.end(log_file), log_file)
+
+    def settle(self) -> None:
+        """See ``Worker``."""
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            leaving.join()
+            self._end(leaving.heard, leaving.launched.child.returncode, leaving.log_file)
 
     def _worker(self, meeting: Meeting) -> list[str]:
         return [sys.executable, *self._program, str(meeting.folder)]
@@ -214,6 +240,29 @@ class ProcessWorker:
         if code < 0:
             raise MachineFailed(_cause_of_death(code, log_file))
         raise TrainingFailed(_cause_of_death(code, log_file))
+
+
+class _Leaving(Thread):
+    """A worker that said that it finished, until it has ended: giving memory back takes it a moment."""
+
+    def __init__(self, launched: Launched, heard: "_Heard", log_file: Path) -> None:
+        super().__init__()
+        self.launched, self.heard, self.log_file = launched, heard, log_file
+        self.start()
+
+    def run(self) -> None:
+        """Wait for it and clear up."""
+        try:
+            for event in self.launched.events():
+                self.heard.take(event)
+            self.launched.child.wait()
+        finally:
+            self.launched.end(self.log_file)
+
+    def hurry(self) -> None:
+        """End it now: nobody wants to know how it would."""
+        self.launched.child.kill()
+        self.join()
 
 
 class _Heard:

@@ -84,6 +84,10 @@ class ScoreBase(msgspec.Struct, frozen=True, kw_only=True):
     lora: LoraSettings | None = None
 
 
+class BaseScored(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to ``ScoreBase``: it is done, and what is left takes next to nothing of the card."""
+
+
 class ScoreJob(ScoreBase, frozen=True, kw_only=True):
     """What to score and where to write the result.
 

@@ -18,7 +18,7 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from services.common.parts import Parts
-from services.trainer.training.job import ScoreBase, Scored, ScoreJob
+from services.trainer.training.job import BaseScored, ScoreBase, Scored, ScoreJob
 from services.trainer.training.lora import lay_out, load_adapter
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import end_with_parent
@@ -92,6 +92,8 @@ def score_when_told(meeting: Meeting, load: Callable[[ScoreBase], Scorer] = Scor
     """Do the orders of a meeting: a job, and before it the base model alone where that is asked for."""
     meeting.wait_for_any(ScoreBase, ScoreJob)
     ready = _ahead(meeting.wait_for(ScoreBase), load) if meeting.was_told(ScoreBase) else None
+    if ready is not None:
+        meeting.tell(BaseScored())
     job = meeting.wait_for(ScoreJob)
     if ready is None or not ready.fits(job):
         ready = None  # first: its memory

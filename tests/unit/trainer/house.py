@@ -63,6 +63,7 @@ class FakeWorker:
         stop_at: the step after which it saves a checkpoint and ends, as after SIGTERM.
         fail: raised there, or before the first step where ``stop_at`` is None.
         before: called before the first step.
+        unsettled: raised when its end is waited for.
     """
 
     def __init__(
@@ -71,15 +72,22 @@ class FakeWorker:
         stop_at: int | None = None,
         fail: Exception | None = None,
         before: Callable[[], None] | None = None,
+        unsettled: Exception | None = None,
     ) -> None:
         self.jobs: list[TrainingJob] = []
         self.told: list[str] = []
         self.checkpoints_at_start: list[str] = []
-        self._stop_at, self._fail, self._before = stop_at, fail, before
+        self._stop_at, self._fail, self._before, self._unsettled = stop_at, fail, before, unsettled
 
     def expect(self, _outline: Outline) -> None:
         """See ``Worker``."""
         self.told.append("expect")
+
+    def settle(self) -> None:
+        """See ``Worker``."""
+        self.told.append("settle")
+        if self._unsettled:
+            raise self._unsettled
 
     def dismiss(self) -> None:
         """See ``Worker``."""
@@ -139,11 +147,15 @@ class FakeProber:
     Args:
         before: called before each probe.
         told: gets a word for all that it is told.
+        loaded: it has the base model.
     """
 
-    def __init__(self, before: Callable[[], None] = lambda: None, told: list[str] | None = None) -> None:
+    def __init__(
+        self, before: Callable[[], None] = lambda: None, told: list[str] | None = None, *, loaded: bool = False
+    ) -> None:
         self.told = told if told is not None else []
         self._before = before
+        self._loaded = loaded
 
     def expect(self, _base_folder: Path) -> None:
         """See ``Prober``."""
@@ -152,6 +164,10 @@ class FakeProber:
     def load_ahead(self, *_: object) -> None:
         """See ``Prober``."""
         self.told.append("load ahead")
+
+    def has_loaded(self) -> bool:
+        """See ``Prober``."""
+        return self._loaded
 
     def dismiss(self) -> None:
         """See ``Prober``."""

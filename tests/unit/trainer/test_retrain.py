@@ -168,14 +168,32 @@ def test_old_runs_go_whatever_became_of_them_and_with_them_the_copies_of_the_row
 def test_the_worker_gets_ready_while_the_rows_are_read(house: House) -> None:
     worker = FakeWorker()
     house.retrain(worker)
-    assert worker.told == ["expect", "job", "dismiss"]
+    assert worker.told == ["expect", "job", "settle", "settle", "dismiss"]
 
 
 def test_what_scores_the_probe_gets_ready_beside_the_training_and_not_before(house: House) -> None:
     """While rows are read the worker's own start is what takes the cores."""
     worker = FakeWorker()
     house.retrain(worker, prober=FakeProber(told=worker.told))
-    assert worker.told == ["expect", "expect a probe", "job", "probe", "dismiss the prober", "dismiss"]
+    assert worker.told == [
+        *("expect", "expect a probe", "job", "settle", "probe", "settle", "dismiss the prober", "dismiss"),
+    ]
+
+
+def test_a_probe_that_has_its_memory_does_not_wait_for_that_of_the_training(house: House) -> None:
+    worker = FakeWorker()
+    house.retrain(worker, prober=FakeProber(told=worker.told, loaded=True))
+    assert worker.told[2:5] == ["job", "probe", "settle"]
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_nothing_is_published_of_a_worker_that_ends_otherwise_than_it_said(house: House, loaded: bool) -> None:  # noqa: FBT001
+    """Whether or not its adapter was probed meanwhile."""
+    worker = FakeWorker(unsettled=TrainingFailed("another card is full"))
+    with pytest.raises(TrainingFailed, match="another card is full"):
+        house.retrain(worker, prober=FakeProber(loaded=loaded))
+    assert house.registry.versions("acme") == []
+    assert json.loads((house.paths.runs / house.runs[-1] / "run.json").read_bytes())["state"] == "failed"
 
 
 def test_a_training_that_fails_sends_away_what_would_have_scored_its_probe(house: House) -> None:

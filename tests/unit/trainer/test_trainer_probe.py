@@ -124,6 +124,18 @@ def test_a_base_model_is_loaded_beside_the_training_where_that_leaves_half_of_th
     assert (tmp_path / "diary of the end").read_text() == told
 
 
+def test_a_process_that_has_loaded_the_base_model_says_so(tmp_path: Path) -> None:
+    """Not before it is done, and no longer when it is gone."""
+    says = "open(sys.argv[1] + '/basescored.json', 'w').write('{}'); "
+    expecting = ProcessProber(tmp_path, program=("-c", f"import sys, time; time.sleep(0.5); {says} time.sleep(600)"))
+    assert not expecting.has_loaded()
+    expecting.expect(tmp_path)
+    assert not expecting.has_loaded()
+    until(expecting.has_loaded)
+    expecting.dismiss()
+    assert not expecting.has_loaded()
+
+
 def test_nothing_is_loaded_beside_the_training_where_no_process_waits_for_that_base_model(tmp_path: Path) -> None:
     """None is started for it, either: it would come too late."""
     expecting, room = prober(tmp_path), Room(free=79 * GIB, total=80 * GIB)

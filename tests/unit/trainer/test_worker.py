@@ -18,6 +18,7 @@ from services.trainer.training.job import (
     TrainingJob,
 )
 from services.trainer.worker import ProcessWorker, Stop
+from tests.support.processes import lives
 
 BEGIN = (
     "import json, os, signal, sys, time\n"
@@ -33,13 +34,27 @@ def run(
 ) -> tuple[Finished | Interrupted, list[Event]]:
     seen: list[Event] = []
     worker = ProcessWorker(stop or Stop(), folder / "cache", program=("-c", BEGIN + program))
-    return worker(job, folder, seen.append), seen
+    ended = worker(job, folder, seen.append)
+    worker.settle()
+    return ended, seen
 
 
 def test_events_arrive_in_order_and_the_last_is_the_result(job: TrainingJob, tmp_path: Path) -> None:
     ended, seen = run("emit(**step); emit(**finished)", job, tmp_path)
     assert isinstance(ended, Finished)
     assert [type(event) for event in seen] == [Step, Finished]
+
+
+def test_a_result_is_there_before_its_worker_has_ended(job: TrainingJob, tmp_path: Path) -> None:
+    """Giving a card back takes a moment, which nobody has to wait for; a worker that is dismissed meanwhile is gone."""
+    program = f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); emit(**finished); time.sleep(600)"
+    worker = ProcessWorker(Stop(), tmp_path / "cache", program=("-c", BEGIN + program))
+    assert isinstance(worker(job, tmp_path, lambda _: None), Finished)
+    process = int((tmp_path / "pid").read_text())
+    assert lives(process)
+    worker.dismiss()
+    assert not lives(process)
+    worker.settle()
 
 
 def test_a_worker_that_says_why_is_quoted(job: TrainingJob, tmp_path: Path) -> None:
@@ -55,6 +70,7 @@ def test_a_worker_that_says_why_is_quoted(job: TrainingJob, tmp_path: Path) -> N
         ("raise SystemExit(3)", r"the worker died \(exit code 3\)"),
         ("pass", r"the worker died \(exit code 0\)"),
         ("emit(**finished); raise SystemExit(1)", r"the worker died \(exit code 1\)"),
+        ("emit(**finished); emit(type='failed', reason='another card is full')", "^another card is full$"),
     ],
 )
 def test_a_worker_that_dies_is_explained(program: str, sentence: str, job: TrainingJob, tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ class Bench:
 
     def run(self, job: TrainingJob) -> Finished | Interrupted:
         """Have ``job`` done."""
-        return self.worker(job, self.folder, lambda _: None)
+        ended = self.worker(job, self.folder, lambda _: None)
+        self.worker.settle()
+        return ended
 
     @property
     def diary(self) -> list[str]:

@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from services.trainer.training.job import ScoreBase, Scored, ScoreJob
+from services.trainer.training.job import BaseScored, ScoreBase, Scored, ScoreJob
 from services.trainer.training.lora import lay_out, load_adapter
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.score import Scorer, score_when_told
@@ -26,7 +26,7 @@ class Scores:
         job = self.runs.job("taught", rows=write_rows(root / "rows", ROWS), learning_rate=0.1)
         self.runs.train(job)
         self.adapter, self.lora = job.adapter_folder, job.lora
-        self.loads = 0
+        self.loads, self.said = 0, False
 
     def meeting(self, folder: Path, *, ahead: ScoreBase | None = None) -> Scored:
         """What is found in a meeting, where ``ahead`` is an order before the job."""
@@ -35,6 +35,7 @@ class Scores:
             meeting.tell(ahead)
         meeting.tell(ScoreJob(base_folder=self.runs.base, prompts=PROMPTS, adapter_folder=self.adapter, output=output))
         score_when_told(meeting, self._load)
+        self.said = meeting.was_told(BaseScored)
         return msgspec.json.decode(output.read_bytes(), type=Scored)
 
     def _load(self, wanted: ScoreBase) -> Scorer:
@@ -65,7 +66,7 @@ def test_a_base_model_that_was_loaded_ahead_is_used_and_has_the_same_scores(scor
     alone = scores.meeting(_folder(tmp_path / "alone"))
     scores.loads = 0
     ahead = scores.meeting(_folder(tmp_path / "ahead"), ahead=ScoreBase(base_folder=scores.runs.base, prompts=PROMPTS))
-    assert (ahead.pairs, scores.loads) == (alone.pairs, 1)
+    assert (ahead.pairs, scores.loads, scores.said) == (alone.pairs, 1, True)
     assert list(ahead.seconds) == ["card", "base model", "base model's scores", "adapter", "adapter's scores"]
 
 
@@ -107,7 +108,7 @@ def test_what_was_loaded_ahead_in_vain_is_loaded_when_there_is_an_adapter(
     folder = tmp_path / "none" if ahead == "fails" else scores.runs.base
     vain = ScoreBase(base_folder=folder, prompts=PROMPTS[:1])
     assert scores.meeting(_folder(tmp_path / "vain"), ahead=vain).pairs == alone.pairs
-    assert scores.loads == 2
+    assert (scores.loads, scores.said) == (2, ahead == "other prompts")
 
 
 def _folder(folder: Path) -> Path:
