@@ -45,8 +45,10 @@ def model_name(adapter: str, version: int) -> str:
 
 def split_model_name(name: str) -> tuple[str, int | None]:
     """Take ``acme-support@7`` apart; a name without ``@`` and a well-formed version is an alias (None)."""
-    adapter, separator, version = name.rpartition("@")
-    if separator and _VERSION.fullmatch(version):
+    if "@" not in name:
+        return name, None
+    adapter, _, version = name.rpartition("@")
+    if _VERSION.fullmatch(version):
         return adapter, int(version)
     return name, None
 

@@ -11,10 +11,10 @@ from contextlib import aclosing
 from typing import Protocol
 
 import structlog
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive, ReceiveMessage, Scope, Send
 
 from services.common.traces import trace_of
-from services.server.begun import begun
+from services.server.begun import begun, first_step
 from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineBusy, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
@@ -88,6 +88,11 @@ class Answer:
         self._keeper = keeper
         self._started = False
         self._client_gone = False
+        self._work: asyncio.Task[None]
+        self._receive: Receive
+        self._message: asyncio.Future[ReceiveMessage] | None = (
+            None  # from the client, of whom nothing but its leaving is expected
+        )
 
     async def _run(self, send: Send) -> None:
         raise NotImplementedError
@@ -114,33 +119,49 @@ class Answer:
             ServerError: before the first byte of an answer; the app's error handler writes it.
         """
         del scope
-        work: asyncio.Task[None] = asyncio.current_task()  # type: ignore[assignment]  # an ASGI server runs it in one
-        watch = asyncio.create_task(self._watch(receive, work))
+        self._work = asyncio.current_task()  # type: ignore[assignment]  # an ASGI server runs it in one
+        self._receive = receive
         try:
-            self._generation.runs_in(work)
-            await self._run(send)
+            self._generation.runs_in(self._work)
+            rest = first_step(self._run(send))
+            if rest is not None:
+                self._watch()  # until here nobody could be seen to leave: the event loop did not turn
+                await rest
         except BaseException as cause:  # noqa: BLE001 - a cancellation, too, has an outcome; what has none is raised again
-            watch.cancel()  # there is nothing left to cancel
-            await self._settle(cause, work, send)
+            self._leave()  # there is nothing left to cancel
+            await self._settle(cause, send)
         finally:
-            watch.cancel()
+            self._leave()
             self._cease()
             self._generation.close()
 
-    async def _watch(self, receive: Receive, work: "asyncio.Task[None]") -> None:
-        """Cancel the work when the client goes. Once the answer is whole it is cancelled itself."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._client_gone = True
-        work.cancel()
+    def _watch(self) -> None:
+        """Cancel the work when the client goes, until ``_leave``. Granian's own future tells it, without a task of its own."""
+        self._message = asyncio.ensure_future(self._receive())
+        self._message.add_done_callback(self._heard)
 
-    async def _settle(self, cause: BaseException, work: "asyncio.Task[None]", send: Send) -> None:
+    def _heard(self, message: "asyncio.Future[ReceiveMessage]") -> None:
+        if message is not self._message:
+            return
+        if message.result()["type"] == "http.disconnect":
+            self._client_gone = True
+            self._work.cancel()
+        else:
+            self._watch()
+
+    def _leave(self) -> None:
+        """Watch no more."""
+        message, self._message = self._message, None
+        if message is not None:
+            message.cancel()
+
+    async def _settle(self, cause: BaseException, send: Send) -> None:
         """Turn the way the work ended into an outcome, and tell the client unless it left."""
         generation = self._generation
         if isinstance(cause, asyncio.CancelledError):
             if not self._client_gone and generation.interruption is None:
                 raise cause  # neither the client nor the server's end: whoever cancelled the task wants it to end
-            work.uncancel()
+            self._work.uncancel()
         if self._client_gone:  # an error may be that of a closed connection
             generation.outcome = "client_gone"
             return

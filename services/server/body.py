@@ -1,6 +1,5 @@
 """The JSON body of a request, within the limits of size, time and depth."""
 
-import asyncio
 from typing import Any
 
 from litestar import Request
@@ -9,6 +8,7 @@ from litestar.types import Receive
 from services.server.decode import refuse_deep
 from services.server.errors import BROKEN_BODY, BadRequest, BodyTooLarge, BodyTooSlow, UnsupportedMediaType
 from services.server.headers import given
+from services.server.patience import Within
 from services.server.services import Services
 
 
@@ -30,7 +30,7 @@ async def read_body(request: Request[Any, Any, Any], services: Services) -> byte
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")
     limits = services.limits
     try:
-        async with asyncio.timeout(limits.body_seconds):
+        with Within(services.patience_for_bodies):
             body = await _received(request.receive, given(request.scope, b"content-length"), limits.max_body_bytes)
     except TimeoutError:
         raise BodyTooSlow(f"The body did not arrive within {limits.body_seconds:g} seconds.") from None
@@ -44,10 +44,11 @@ async def _received(receive: Receive, announced: bytes | None, most: int) -> byt
     """All pieces together; Litestar's own way, which knows more kinds of bodies, takes a multiple of the time."""
     if announced is not None and not announced.isdigit():
         raise BadRequest(BROKEN_BODY)
-    if announced is not None and int(announced) > most:
+    length = None if announced is None else int(announced)
+    if length is not None and length > most:
         raise _too_large(most)
     pieces, room, more = [], most, True
-    while more:
+    while more and most - room != length:  # that a whole body has ended, Granian tells in a message of its own
         event: Any = await receive()
         if event["type"] == "http.disconnect":
             raise BadRequest(BROKEN_BODY)

@@ -66,7 +66,7 @@ class Generation:
         self.interruption: ServerError | None = None
         self.take: Take | None = None
         services.lifecycle.enter(self)
-        self._deadline = asyncio.get_running_loop().call_later(services.limits.answer_seconds, self._overdue)
+        services.patience_for_answers.begin(self._overdue)
 
     @property
     def whole(self) -> bool:
@@ -155,7 +155,7 @@ class Generation:
         """Give back the version and the places, and what was held of the key's tokens, once."""
         if self._holds:
             self._holds = False
-            self._deadline.cancel()
+            self._services.patience_for_answers.end(self._overdue)
             self._lease.release()
             self._services.admission.give(self._slots)
             tally = self.tally
@@ -170,11 +170,11 @@ class Generation:
         self.give_back()
         seconds = time.monotonic() - self._began
         model, tally = self.model, self.tally
-        self._services.metrics.of(model).count(
+        self._services.metrics.versions.of(model).count(
             tally, route=self._route, outcome=self.outcome, seconds=seconds, first_token=self._first_token
         )
-        if self._lease.by_alias:  # who pins a version tries it out, and is none of its users
-            self._services.canaries.note(model, failed=self.failed, finish_reasons=tally.finish_reasons)
+        if (alias := self._lease.alias) is not None:  # who pins a version tries it out, and is none of its users
+            self._services.canaries.note(alias, model, failed=self.failed, finish_reasons=tally.finish_reasons)
         log.info(
             "request",
             route=self._route,

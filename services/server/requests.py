@@ -4,8 +4,6 @@ Key (guard) -> phase -> body -> phase again -> shape -> model -> admission -> to
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -92,7 +90,7 @@ async def prepare_chat(
             code="invalid_value",
         )
     generation = _begin(request, services, model, asked, route=route, prompts=1)
-    with ended_by_error(generation):
+    with EndedByError(generation):
         shape = shape_of(asked, services.limits, model.renderer.options(asked.reasoning_effort))
         prompt = await model.renderer.chat(asked.messages, shape.tools, shape.template_options)
         sampling = model.rules.for_chat(asked, shape, room=model.engine.max_model_len - len(prompt))
@@ -115,7 +113,7 @@ async def answer_completion(request: ServerRequest) -> Answer:
     given = prompts_of(asked.prompt, most=services.limits.max_prompts)
     with_usage = _with_usage(asked)
     generation = _begin(request, services, model, asked, route="completions", prompts=len(given))
-    with ended_by_error(generation):
+    with EndedByError(generation):
         prompts = [await model.renderer.text(prompt) for prompt in given]
         sampling = model.rules.for_completion(asked, room=model.engine.max_model_len - max(map(len, prompts)))
         echoes = await _echoes(model, prompts, sampling.n) if asked.echo else None
@@ -130,15 +128,19 @@ async def answer_completion(request: ServerRequest) -> Answer:
         )
 
 
-@contextmanager
-def ended_by_error(generation: Generation) -> Iterator[None]:
-    """Close the generation where its request turns out to be wrong; without an error ``Answer`` closes it."""
-    try:
-        yield
-    except BaseException:
-        generation.outcome = "bad_request"
-        generation.close()
-        raise
+class EndedByError:
+    """Closes the generation where its request turns out to be wrong; without an error ``Answer`` closes it."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+
+    def __enter__(self) -> None:
+        """Nothing yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            self._generation.outcome = "bad_request"
+            self._generation.close()
 
 
 def serving(request: ServerRequest) -> tuple[Services, Model]:

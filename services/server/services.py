@@ -19,6 +19,7 @@ from services.server.engine.protocol import Engine
 from services.server.lifecycle import Lifecycle
 from services.server.limits.account import Accounts
 from services.server.metrics import Metrics
+from services.server.patience import Patience
 from services.server.settings import ServerSettings
 from services.server.stored.shelf import Shelf
 from services.server.tuning.checking import check_rows
@@ -68,6 +69,8 @@ class Services:
         self.fingerprint = f"fp_{base.fingerprint[:12]}"
         self.started = int(time.time())
         self.limits = limits = settings.limits
+        self.patience_for_bodies = Patience(limits.body_seconds)
+        self.patience_for_answers = Patience(limits.answer_seconds)
         self.doorkeeper = doorkeeper
         self.catalogue = Catalogue(base.name)
         self.admission = Admission(settings.engine.max_num_seqs + limits.max_waiting)

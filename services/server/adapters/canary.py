@@ -4,14 +4,13 @@ A canary that trips sends every new request to the version in service at once, a
 mounted read-only here, so the pointer is left to the operator: `make canary PERCENT=0`, or a promotion, takes it back.
 """
 
-from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from services.common.durable import replace_file
-from services.registry.layout import split_model_name
 from services.registry.pointer import Canary
 from services.server.adapters.catalogue import Catalogue, Entry
 from services.server.adapters.running_canary import RunningCanary
@@ -58,9 +57,9 @@ class Canaries:
         )
         log.info("canary", model=version.handle.name, percent=canary.percent, tripped=entry.canary.tripped)
 
-    def note(self, model: str, *, failed: bool, finish_reasons: Counter[str]) -> None:
-        """Take in how a request of ``model`` ended; ends its canary where that is due."""
-        entry = self._catalogue.entries.get(split_model_name(model)[0])
+    def note(self, alias: str, model: str, *, failed: bool, finish_reasons: Mapping[str, int]) -> None:
+        """Take in how a request of ``alias`` ended, which ``model`` answered; ends its canary where that is due."""
+        entry = self._catalogue.entries.get(alias)
         if entry is None or (running := entry.canary) is None or running.tripped is not None:
             return
         if model != running.version.handle.name:

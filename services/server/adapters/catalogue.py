@@ -58,12 +58,12 @@ class Lease:
 
     Attributes:
         model: the name for the answer: the base's, or one that pins the version.
-        by_alias: the client named no version, so that a canary answers for what it gets.
+        alias: the adapter's name, where the client named no version, so that a canary answers for what it gets.
     """
 
-    def __init__(self, model: str, version: Version | None, *, by_alias: bool = False) -> None:
+    def __init__(self, model: str, version: Version | None, *, alias: str | None = None) -> None:
         self.model = model
-        self.by_alias = by_alias
+        self.alias = alias
         self._version = version
 
     @property
@@ -118,7 +118,7 @@ class Catalogue:
         ):
             version = entry.canary.version
         version.leases += 1
-        return Lease(version.handle.name, version, by_alias=entry is not None)
+        return Lease(version.handle.name, version, alias=entry.name if entry is not None else None)
 
     def names(self) -> list[str]:
         """Every name that ``lease`` takes now."""

@@ -1,6 +1,5 @@
 """What a request consumed."""
 
-from collections import Counter
 from collections.abc import Iterable
 
 import msgspec
@@ -42,7 +41,7 @@ class Tally:
         self.completion_tokens = 0
         self.cached_tokens = 0
         self.reasoning_tokens = 0
-        self.finish_reasons: Counter[str] = Counter()
+        self.finish_reasons: dict[str, int] = {}
         self.ended = 0
 
     def add(self, deltas: Iterable[Delta]) -> None:
@@ -54,7 +53,7 @@ class Tally:
                 cached = delta.cached_tokens
             if delta.finish_reason is not None:
                 self.reasoning_tokens += delta.reasoning_tokens
-                self.finish_reasons[delta.finish_reason] += 1
+                self.finish_reasons[delta.finish_reason] = self.finish_reasons.get(delta.finish_reason, 0) + 1
                 self.ended += 1
         self.completion_tokens += tokens
         self.cached_tokens = cached

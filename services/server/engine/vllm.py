@@ -6,17 +6,15 @@ Besides, only ``pushed.py``, ``parsing.py``, ``arguments.py``, ``card`` and ``pr
 import asyncio
 import itertools
 import multiprocessing
-import re
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 from prometheus_client import generate_latest
 from vllm import SamplingParams
-from vllm.exceptions import VLLMClientError
 from vllm.lora.request import LoRARequest
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine.exceptions import EngineDeadError
@@ -32,13 +30,13 @@ from services.server.engine.protocol import (
     EngineDead,
     EngineError,
     Position,
-    RequestRefused,
     Sampling,
     Take,
     Tokenizer,
 )
 from services.server.engine.pushed import PushingLLM
 from services.server.engine.tokenizer import FastTokenizer
+from services.server.engine.translated import Translated, worker_reason
 from services.server.engine.trials import Trials
 from services.server.settings import EngineSettings, Limits
 
@@ -46,7 +44,6 @@ ENGINE_EXIT_SECONDS = 10.0
 _ABANDON_SECONDS = 0.2
 _GAVE_UP = frozenset({"abort", "error"})  # finish reasons that are none of a client's
 _TOO_LARGE = "it keeps the grammar's compiler busy for too long; have less in it that may be left out, be repeated or be of any length"
-_WORKER_SAID = re.compile(r"Worker failed with error '(.*)', please check", re.DOTALL)
 
 
 class VllmEngine:
@@ -83,7 +80,7 @@ class VllmEngine:
         parts.begin("engine process")
         llm = await _begun(lora_arguments(model, served_name, settings, limits))
         try:
-            with _translated():
+            with Translated():
                 (of_worker,) = await llm.collective_rpc("start_seconds")
             parts.divide(of_worker)
             parts.begin("parsers")
@@ -125,7 +122,7 @@ class VllmEngine:
         form = self._parsers.form(sampling.shape, prompt)
         if form is not None and form.grammar is not None and not await self._trials.fits(*form.grammar):
             raise form.refusal(ValueError(_TOO_LARGE))
-        with _translated(form):
+        with Translated(form):
             parameters = _parameters(sampling, form, n=1 if copies > 1 else sampling.n)
             options = form.engine_options if form is not None else {}
             if form is not None or copies > 1:
@@ -168,13 +165,13 @@ class VllmEngine:
         except EngineDeadError as error:
             raise EngineDead("the engine died") from error
         except Exception as error:
-            raise EngineError(f"the engine refused it: {_worker_reason(error)}") from error
+            raise EngineError(f"the engine refused it: {worker_reason(error)}") from error
         if not loaded:
             raise EngineError("the engine did not load it and gave no reason")
 
     async def unload(self, adapter: EngineAdapter) -> None:
         """See ``Engine.unload``."""
-        with _translated():
+        with Translated():
             await self._llm.remove_lora(adapter.engine_id)
 
     def failure(self) -> str | None:
@@ -183,7 +180,7 @@ class VllmEngine:
 
     async def beat(self) -> None:
         """See ``Engine.beat``."""
-        with _translated():
+        with Translated():
             await self._llm.is_sleeping()  # the cheapest of vLLM's calls that its core itself answers
 
     def metrics(self) -> bytes:
@@ -216,7 +213,7 @@ class MergedEngine(VllmEngine):
         except EngineDeadError as error:
             raise EngineDead("the engine died") from error
         except Exception as error:
-            raise EngineError(f"its weights could not be changed: {_worker_reason(error)}") from error
+            raise EngineError(f"its weights could not be changed: {worker_reason(error)}") from error
 
 
 async def _begun(arguments: Any) -> Any:
@@ -247,27 +244,6 @@ async def _abandon(starting: "asyncio.Task[Any]") -> None:
         await asyncio.wait((starting,), timeout=_ABANDON_SECONDS)
     if starting.exception() is None:
         await asyncio.to_thread(starting.result().shutdown, ENGINE_EXIT_SECONDS)
-
-
-@contextmanager
-def _translated(form: Form | None = None) -> Iterator[None]:
-    """Turn vLLM's errors into the protocol's."""
-    try:
-        yield
-    except VLLMClientError as error:
-        raise (RequestRefused(str(error)) if form is None else form.refusal(error)) from error
-    except EngineDeadError as error:
-        raise EngineDead("the engine died") from error
-    except EngineError:
-        raise
-    except Exception as error:
-        raise EngineError(f"the engine failed on this request: {type(error).__name__}") from error
-
-
-def _worker_reason(error: Exception) -> str:
-    """What the worker said, out of the wrapping that two processes put around it."""
-    said = _WORKER_SAID.search(str(error))
-    return said.group(1) if said else str(error)
 
 
 def _lora(adapter: EngineAdapter | None) -> Any:

@@ -3,7 +3,7 @@
 from services.server.answer import Answer, PlainAnswer, StreamedAnswer
 from services.server.body import read_body
 from services.server.keys import Key
-from services.server.requests import ServerRequest, ended_by_error, prepare_chat, serving
+from services.server.requests import EndedByError, ServerRequest, prepare_chat, serving
 from services.server.responses.convert import chat_request_of, in_responses_terms, responses_terms
 from services.server.responses.document import ResponseAnswer, ResponseDocument
 from services.server.responses.frames import ResponseFrames
@@ -29,7 +29,7 @@ async def answer_response(request: ServerRequest) -> Answer:
         items, earlier = items_of(asked.input), items_of(before, "previous_response_id")
         ready = await prepare_chat(request, services, model, chat_request_of(asked, items, earlier), route="responses")
     output, stored = Output(ready.envelope.id), shelf.keeps(wanted=asked.store)
-    with ended_by_error(ready.generation):
+    with EndedByError(ready.generation):
         document = ResponseDocument(ready.envelope, asked, ready.sampling, stored=stored)
         keeper = None
         if stored:

@@ -160,9 +160,9 @@ class FakeEngine:
                 if place == self.pause_at:
                     self.gate.clear()
                 while not self.gate.is_set():
-                    self._die()
+                    self.die()
                     await asyncio.sleep(0.005)
-                self._die()
+                self.die()
                 assert adapter is None or adapter.engine_id in self.loaded, "the version was unloaded under a request"
                 last = place == len(words) - 1 or place == sampling.max_tokens - 1
                 ended = place == len(words) - 1 and (adapter is None or adapter.name not in self.endless)
@@ -194,12 +194,13 @@ class FakeEngine:
             prompt_positions=echo if prompt and sampling.prompt_logprobs is not None else None,
         )
 
-    def _die(self) -> None:
+    def die(self) -> None:
+        """Raise where the engine is dead."""
         if self.dead is not None:
             raise EngineDead(self.dead)
 
     async def score(self, token_ids: list[int], adapter: EngineAdapter | None) -> list[float]:
-        self._die()
+        self.die()
         if adapter is None or adapter.name in self.inert:
             return [-1.0] * (len(token_ids) - 1)
         return [-0.5 + self.off] * (len(token_ids) - 1)

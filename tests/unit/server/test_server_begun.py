@@ -1,10 +1,11 @@
 """Awaitables that are begun outside of a task of their own."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from services.server.begun import begun
+from services.server.begun import begun, first_step
 
 
 async def test_what_ends_at_once_leaves_nothing() -> None:
@@ -68,3 +69,32 @@ async def test_a_rest_that_is_cancelled_runs_no_further() -> None:
     rest.cancel()
     await asyncio.wait([rest])
     assert (waits_for.cancelled(), done) == (True, [])
+
+
+async def test_what_is_left_is_told_of_its_waiters_cancellation() -> None:
+    """Wherever it waits, at its first place too: it may tidy up, and wait for that."""
+    for rounds in range(3):
+        done: list[str] = []
+
+        async def work(rounds: int = rounds, done: list[str] = done) -> None:
+            try:
+                for _ in range(rounds):
+                    await asyncio.sleep(0)
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                await asyncio.sleep(0)
+                done.append("tidied up")
+                raise
+
+        async def waiter(work: Callable[[], Awaitable[None]] = work) -> None:
+            rest = first_step(work())
+            assert rest is not None
+            await rest
+
+        task = asyncio.create_task(waiter())
+        for _ in range(rounds + 2):
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert done == ["tidied up"]

@@ -1,14 +1,44 @@
 """Clients that go away: the engine's work is aborted at once, and nothing stays held."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from services.server.engine.protocol import EngineDead
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE
 from tests.unit.server.harness import Server, publish_version, until
 
 BODY = {"model": BASE, "messages": [{"role": "user", "content": "hi"}]}
+
+
+class Parting(Client):
+    """One whose leaving the application learns from a future, as Granian's is; it hangs up with its last byte at the latest."""
+
+    def _receive(self) -> Any:
+        message: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        if not self._sent:
+            self._sent = True
+            message.set_result({"type": "http.request", "body": self._raw, "more_body": True})
+        elif not self._told:
+            self._told = True
+            message.set_result({"type": "http.request", "body": b"", "more_body": False})
+        else:
+            self._message = message  # cancelled where the application listens no more
+        return message
+
+    _told = False  # of the body's end, which Granian tells apart
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        await super()._send(message)
+        if self.ended:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """Now, in this round of the event loop."""
+        if not self._message.done():
+            self._message.set_result({"type": "http.disconnect"})
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -23,6 +53,35 @@ async def test_client_that_leaves_aborts_the_engine(server: Server, *, stream: b
     assert server.services.admission.in_flight == 0
     text = server.services.metrics.text().decode()
     assert 'outcome="client_gone"' in text
+
+
+async def test_client_that_leaves_with_its_last_byte_has_its_answer(server: Server) -> None:
+    """There is nothing left to cancel: the answer counts as one that was read."""
+    server.engine.words, server.engine.pause_at = ["word "] * 3, 2
+    client = Parting(server, "/v1/chat/completions", {**BODY, "stream": True})
+    await until(lambda: b"word" in client.body)
+    server.engine.gate.set()
+    await client.task
+    assert client.body.endswith(b"data: [DONE]\n\n")
+    text = server.services.metrics.text().decode()
+    assert 'outcome="ok"' in text
+    assert 'outcome="client_gone"' not in text
+
+
+async def test_client_that_leaves_as_the_engine_dies_is_told_of_that(server: Server) -> None:
+    """In the same round of the event loop: the error came first, and telling it is not cut short."""
+    server.engine.words, server.engine.pause_at = ["word "] * 3, 2
+    client = Parting(server, "/v1/chat/completions", {**BODY, "stream": True})
+    await until(lambda: b"word" in client.body)
+
+    def die() -> None:
+        client.hang_up()
+        raise EngineDead("killed")
+
+    server.engine.die = die  # type: ignore[method-assign]
+    await client.task
+    assert b"engine_dead" in client.body
+    assert 'outcome="engine_dead"' in server.services.metrics.text().decode()
 
 
 async def test_all_prompts_of_a_request_are_aborted(server: Server) -> None:
