@@ -71,7 +71,7 @@ class ChatFrames:
         )
 
     def delta(self, delta: Delta) -> bytes:
-        """The frames of one delta; empty where it has nothing to say yet."""
+        """The frames of one delta; empty where what was generated is read before it is told, and says nothing yet."""
         if delta.reasoning or delta.tool_calls:
             frame = self._rich(delta)
         elif delta.positions:
@@ -81,7 +81,9 @@ class ChatFrames:
                 _json(chat_logprobs(delta.positions, self._top or 0)),
                 self._closing,
             )
-        elif delta.text:
+        elif delta.text or (
+            delta.token_ids and delta.finish_reason is None
+        ):  # a token of which no character is whole, too
             frame = self._heads[delta.index] + _json(delta.text) + self._tail
         else:
             frame = b""

@@ -38,7 +38,7 @@ class TextFrames:
         return b"".join(self._frame(index, text, None, None) for index, text in enumerate(self._echoes))
 
     def delta(self, delta: Delta) -> bytes:
-        """The frame of one delta; empty where it has nothing to say yet."""
+        """The frame of one delta; empty where it has neither a token nor an end."""
         offset = self._offsets.get(delta.index, 0)
         text, positions = delta.text, delta.positions or []
         if self._echoes is not None and delta.prompt_positions is not None:
@@ -49,7 +49,7 @@ class TextFrames:
             logprobs = text_logprobs(positions, self._logprobs, offset)
             # Of the tokens, whose text may come later: a stop string may begin in it.
             self._offsets[delta.index] = offset + sum(len(position.chosen.token) for position in positions)
-        if not text and logprobs is None and delta.finish_reason is None:
+        if not text and not delta.token_ids and logprobs is None and delta.finish_reason is None:
             return b""
         return self._frame(delta.index, text, logprobs, delta.finish_reason)
 

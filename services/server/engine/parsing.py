@@ -185,6 +185,7 @@ class Reading:
             tool_calls=calls,
             finish_reason=reason,
             reasoning_tokens=self._parser.count_reasoning_tokens(self._token_ids) if finished else 0,
+            token_ids=(),
         )
 
 

@@ -143,7 +143,7 @@ class Delta(msgspec.Struct, frozen=True, gc=False):
         positions: one per token, where log-probabilities were asked for.
         cached_tokens: tokens of the prompt found in the prefix cache.
         prompt_positions: the prompt's own log-probabilities, once, where asked for.
-        token_ids: the tokens that were generated, for whoever parses them.
+        token_ids: the tokens that were generated, for whoever parses them; none once they are parsed.
     """
 
     index: int
