@@ -90,9 +90,8 @@ class Answer:
         self._client_gone = False
         self._work: asyncio.Task[None]
         self._receive: Receive
-        self._message: asyncio.Future[ReceiveMessage] | None = (
-            None  # from the client, of whom nothing but its leaving is expected
-        )
+        # From the client, of whom nothing but its leaving is expected.
+        self._message: asyncio.Future[ReceiveMessage] | None = None
 
     async def _run(self, send: Send) -> None:
         raise NotImplementedError

@@ -81,9 +81,8 @@ class ChatFrames:
                 _json(chat_logprobs(delta.positions, self._top or 0)),
                 self._closing,
             )
-        elif delta.text or (
-            delta.token_ids and delta.finish_reason is None
-        ):  # a token of which no character is whole, too
+        elif delta.text or (delta.token_ids and delta.finish_reason is None):
+            # A token that completes no character has a frame, too, as of vLLM's: who watches a stream sees that it goes on.
             frame = self._heads[delta.index] + _json(delta.text) + self._tail
         else:
             frame = b""
