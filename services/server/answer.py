@@ -8,7 +8,6 @@ stream.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Protocol
 
 import structlog
 from litestar.types import Receive, ReceiveMessage, Scope, Send
@@ -19,6 +18,7 @@ from services.server.chat.usage import Usage
 from services.server.engine.protocol import Delta, EngineBusy, EngineDead, EngineError, RequestRefused
 from services.server.errors import SERVER_FAULT, BadRequest, ServerError, Unavailable, unexpected
 from services.server.generation import Generation
+from services.server.writers import Frames, Keeper, Whole
 
 log = structlog.get_logger(__name__)
 
@@ -31,42 +31,6 @@ EVENT_HEADERS = [
 
 Deltas = AsyncGenerator[list[Delta], None]
 Rename = Callable[[ServerError], ServerError]
-
-
-class Frames(Protocol):
-    """Turns one answer into server-sent events."""
-
-    def begin(self) -> bytes:
-        """Before the first delta."""
-
-    def delta(self, delta: Delta) -> bytes:
-        """One delta; may be empty."""
-
-    def end(self, usage: Usage) -> bytes:
-        """After the last delta."""
-
-    def failed(self, error: ServerError) -> bytes:
-        """In place of the rest, where an error ends the answer after its first byte."""
-
-
-class Whole(Protocol):
-    """Collects deltas into one JSON document."""
-
-    def add(self, delta: Delta) -> None:
-        """Take in one delta."""
-
-    def encode(self, usage: Usage) -> bytes:
-        """The document."""
-
-
-class Keeper(Protocol):
-    """Keeps an answer before its end is told, so that who was told of it finds it."""
-
-    async def ended(self, usage: Usage) -> None:
-        """After the last delta."""
-
-    async def failed(self, error: ServerError) -> None:
-        """An error ends the answer after its first byte."""
 
 
 class Answer:

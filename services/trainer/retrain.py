@@ -224,6 +224,7 @@ class Retrain:
                 self._worker.settle()  # for its memory
             parts.begin("probe")
             probe = self._prober(self._paths.models / base.name, staged, prepared.tokenizer, run.folder)
+            parts.begin("the worker's end")
             self._worker.settle()
             parts.begin("publishing")
             lineage = lineage_of_run(run, settings, base, prepared, finished, probe)

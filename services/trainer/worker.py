@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Thread
 from types import FrameType
 from typing import Protocol
 
@@ -15,8 +14,8 @@ import structlog
 from services.trainer.cards import choose_cards, visible_cards
 from services.trainer.checkpoints import step_of
 from services.trainer.launched import Launched
+from services.trainer.leaving import Heard, Leaving
 from services.trainer.training.job import (
-    Checkpoint,
     Event,
     Failed,
     Finished,
@@ -132,7 +131,7 @@ class ProcessWorker:
         self._cards = cards
         self._launched: Launched | None = None
         self._outline: Outline | None = None
-        self._leaving: _Leaving | None = None
+        self._leaving: Leaving | None = None
 
     def start(self, foreseen: Foreseen | None = None) -> None:
         """Start a worker for whatever job comes: it imports what most need, and takes nothing of the card unless a job is ``foreseen``.
@@ -175,7 +174,7 @@ class ProcessWorker:
         if self._stop.requested:
             return Interrupted(step=_saved_before(job))
         self.expect(job.outline)
-        launched, log_file, heard = self._launched, folder / "worker.log", _Heard(job)
+        launched, log_file, heard = self._launched, folder / "worker.log", Heard(_saved_before(job))
         if launched is None:
             return Interrupted(step=_saved_before(job))  # asked to stop just now
         self._launched = self._outline = None
@@ -193,7 +192,7 @@ class ProcessWorker:
             launched.end(log_file)
             raise
         if isinstance(heard.last, Finished):
-            self._leaving = _Leaving(launched, heard, log_file)
+            self._leaving = Leaving(launched, heard, log_file)
             return heard.last
         return self._end(heard, launched.end(log_file), log_file)
 
@@ -201,8 +200,9 @@ class ProcessWorker:
         """See ``Worker``."""
         leaving, self._leaving = self._leaving, None
         if leaving is not None:
-            leaving.join()
-            self._end(leaving.heard, leaving.launched.child.returncode, leaving.log_file)
+            with self._stop.passed_to(leaving.launched.child):
+                leaving.join()
+            self._end(leaving.heard, leaving.code(), leaving.log_file)
 
     def _worker(self, meeting: Meeting) -> list[str]:
         return [sys.executable, *self._program, str(meeting.folder)]
@@ -229,7 +229,7 @@ class ProcessWorker:
 
         return torchrun
 
-    def _end(self, heard: "_Heard", code: int, log_file: Path) -> Finished | Interrupted:
+    def _end(self, heard: Heard, code: int, log_file: Path) -> Finished | Interrupted:
         last, stopped = heard.last, code == -signal.SIGTERM and self._stop.requested
         if isinstance(last, Failed):
             raise MachineFailed(last.reason) if last.of_machine else TrainingFailed(last.reason)
@@ -240,49 +240,6 @@ class ProcessWorker:
         if code < 0:
             raise MachineFailed(_cause_of_death(code, log_file))
         raise TrainingFailed(_cause_of_death(code, log_file))
-
-
-class _Leaving(Thread):
-    """A worker that said that it finished, until it has ended: giving memory back takes it a moment."""
-
-    def __init__(self, launched: Launched, heard: "_Heard", log_file: Path) -> None:
-        super().__init__()
-        self.launched, self.heard, self.log_file = launched, heard, log_file
-        self.start()
-
-    def run(self) -> None:
-        """Wait for it and clear up."""
-        try:
-            for event in self.launched.events():
-                self.heard.take(event)
-            self.launched.child.wait()
-        finally:
-            self.launched.end(self.log_file)
-
-    def hurry(self) -> None:
-        """End it now: nobody wants to know how it would."""
-        self.launched.child.kill()
-        self.join()
-
-
-class _Heard:
-    """What is known of a run by its events.
-
-    Attributes:
-        last: the last event, or what failed first: ranks that waited for the one which failed fail after it.
-        saved: the step that it can be continued from.
-    """
-
-    def __init__(self, job: TrainingJob) -> None:
-        self.last: Event | None = None
-        self.saved = _saved_before(job)
-
-    def take(self, event: Event) -> None:
-        """Take note of an event."""
-        if not isinstance(self.last, Failed):
-            self.last = event
-        if isinstance(event, Checkpoint):
-            self.saved = event.step
 
 
 def _saved_before(job: TrainingJob) -> int:

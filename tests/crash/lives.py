@@ -33,7 +33,8 @@ from services.trainer.work.one import Helpers, JobWork
 from services.trainer.worker import Stop
 from tests.conftest import REPOSITORY
 from tests.unit.server.process import Process
-from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker
+from tests.unit.trainer.house import FakeJudge, FakeWorker
+from tests.unit.trainer.prober import FakeProber
 from tests.unit.trainer.tiny import Watcher, save_tiny
 from tests.unit.trainer.work.office import rows
 

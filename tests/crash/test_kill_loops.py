@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -132,15 +133,17 @@ def test_training_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> 
     assert set(lives.places) >= named(*OF_TRAINING)
 
 
-def learnt(lives: Lives, root: Path, kill_at: str) -> tuple[bytes, list[ProbePrompt]] | None:
-    """Weights and probe of the version that a job led to although it was killed there; None where it had ended before."""
+def learnt(lives: Lives, root: Path, kill_at: str) -> tuple[bytes, list[ProbePrompt], dict[str, Any]] | None:
+    """Weights, probe and metrics of the version that a job led to although it was killed there; None where it had ended before."""
     install(root / "models", BASE.base_model, LearningBase())
     if kill_at and lives.live("learn", root, "job-1", kill_at):
         return None
     assert lives.live("learn", root, "job-1")
     done(root, 1)
     folder = Registry(DataPaths(root).registry).folder(ADAPTER, 1)
-    return (folder / ADAPTER_WEIGHTS).read_bytes(), read_manifest(folder).probe
+    manifest = read_manifest(folder)
+    metrics = {name: value for name, value in manifest.metrics.items() if name not in {"seconds", "run"}}
+    return (folder / ADAPTER_WEIGHTS).read_bytes(), manifest.probe, metrics
 
 
 def test_loading_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> None:

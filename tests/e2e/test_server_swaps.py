@@ -174,7 +174,7 @@ def test_fifty_bad_versions_under_traffic_harm_no_request(
                 wanted = len(beside.seconds) + version % 2
                 promote(registry, "acme", version)
                 server.wait(lambda: f"acme@{version}" in server.readiness["adapters"]["acme"]["refused"], 30)  # noqa: B023
-                server.wait(lambda: len(beside.seconds) >= wanted)  # noqa: B023
+                server.wait(lambda: server.readiness and len(beside.seconds) >= wanted)  # noqa: B023
     medians = [statistics.median(asked.seconds) for asked in (alone, beside)]
     slow = [statistics.quantiles(asked.seconds, n=10)[-1] for asked in (alone, beside)]
     slowest = [max(asked.seconds) for asked in (alone, beside)]

@@ -27,14 +27,13 @@ def knot() -> "weakref.ref[Knot]":
     return weakref.ref(Knot())
 
 
-def import_something() -> None:
-    sys.modules.pop("this", None)
-    sys.modules["this"] = sys
+def import_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "something", sys)
 
 
-def test_nothing_is_collected_while_something_is_imported_nor_of_it_afterwards() -> None:
+def test_nothing_is_collected_while_something_is_imported_nor_of_it_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     with importing():
-        import_something()
+        import_something(monkeypatch)
         made = knot()
         assert not gc.isenabled()
     assert gc.isenabled()

@@ -14,6 +14,7 @@ from tests.unit.server.process import free_port
 
 BODY = json.dumps({"model": BASE, "messages": [{"role": "user", "content": "hi"}]}).encode()
 CHUNK = b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+TWO_CHUNKS = b"2\r\n%s\r\n%x\r\n%s\r\n0\r\n\r\n" % (BODY[:2], len(BODY) - 2, BODY[2:])
 ALIVE = b"GET /livez HTTP/1.1\r\nhost: server\r\nconnection: close\r\n\r\n"
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nhost: server\r\ncontent-type: application/json\r\n"
 CHUNKED = CHAT + b"transfer-encoding: chunked\r\n\r\n"
@@ -92,9 +93,12 @@ async def test_a_body_that_breaks_off_is_the_clients_fault(
     assert "request failed" not in capsys.readouterr().out
 
 
-async def test_two_lengths_make_no_second_request(listening: Server) -> None:
-    """Chunks count where there is a length, too, and what comes after them is thrown away."""
-    raw = CHAT + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n" + CHUNK + ALIVE
+@pytest.mark.parametrize("length", [b"0", b"2", b"5"])
+@pytest.mark.parametrize("first", ["length", "chunks"])
+async def test_two_lengths_make_no_second_request(listening: Server, length: bytes, first: str) -> None:
+    """Chunks count where there is a length, too, also one that ends at a chunk's edge; what comes after them is thrown away."""
+    both = [b"content-length: %s\r\n" % length, b"transfer-encoding: chunked\r\n"]
+    raw = CHAT + b"".join(both if first == "length" else reversed(both)) + b"\r\n" + TWO_CHUNKS + ALIVE
     assert statuses(await answer(listening, raw)) == [200]
 
 

@@ -1,30 +1,38 @@
 """Times that run out, all as long, by one timer."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import pytest
 
 from services.server.patience import Patience, Within
+from tests.unit.server.harness import until
 
 SOON = 0.05
 
 
 async def test_each_that_waits_is_called_once_when_its_time_is_over() -> None:
     """In the order of their beginnings; not before, and not who ended."""
-    patience, called = Patience(SOON), list[str]()
-    waiting = {name: _calls(called, name) for name in ("first", "ended", "second", "late")}
-    for name in ("first", "ended", "second"):
-        patience.begin(waiting[name])
+    loop, patience = asyncio.get_running_loop(), Patience(SOON)
+    called, begun = list[tuple[str, float]](), dict[str, float]()
+
+    def begin(name: str) -> Callable[[], None]:
+        begun[name] = loop.time()
+        patience.begin(overdue := lambda: called.append((name, loop.time())))
+        return overdue
+
+    begin("first")
+    ended = begin("ended")
+    begin("second")
     await asyncio.sleep(SOON / 2)
-    patience.begin(waiting["late"])
-    patience.end(waiting["ended"])
-    assert called == []
-    await asyncio.sleep(SOON * 0.75)
-    assert called == ["first", "second"]
+    late = begin("late")
+    patience.end(ended)
+    await until(lambda: len(called) == 3, seconds=5)
     await asyncio.sleep(SOON)
-    assert called == ["first", "second", "late"]
-    patience.end(waiting["late"])  # again: it is no error
+    assert [name for name, _ in called] == ["first", "second", "late"]
+    assert all(at - begun[name] >= SOON for name, at in called)
+    patience.end(late)  # again: it is no error
 
 
 async def test_who_is_called_may_end_the_others() -> None:
@@ -52,29 +60,47 @@ async def test_what_takes_longer_is_a_timeout() -> None:
     await asyncio.sleep(2 * SOON)
 
 
-async def test_anothers_cancellation_is_no_timeout() -> None:
-    """It goes on, also where the time is over at the same moment."""
+@pytest.mark.parametrize("first", [True, False])
+async def test_anothers_cancellation_is_no_timeout(*, first: bool) -> None:
+    """It goes on, also where the time is over in the same moment, whichever is first."""
     patience = Patience(SOON)
     seen = list[str]()
 
     async def work() -> None:
         try:
             with Within(patience):
-                await asyncio.sleep(1)
+                await asyncio.sleep(60)
         except TimeoutError:
             seen.append("timeout")
 
-    for seconds in (0.0, SOON):
-        task = asyncio.create_task(work())
-        await asyncio.sleep(0)
-        if seconds:
-            asyncio.get_running_loop().call_later(seconds, task.cancel)
-            await asyncio.sleep(0)
-        else:
-            task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    task = asyncio.create_task(work())
+
+    def cancel() -> None:
+        task.cancel()
+
+    if first:
+        patience.begin(cancel)
+    await asyncio.sleep(0)
+    if not first:
+        patience.begin(cancel)
+    time.sleep(2 * SOON)  # noqa: ASYNC251 - so that the loop finds both due
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert seen == []
+
+
+async def test_what_is_cancelled_in_time_is_cancelled() -> None:
+    """As without it."""
+
+    async def work() -> None:
+        with Within(Patience(SOON)):
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 def _calls(called: list[str], name: str) -> Callable[[], None]:

@@ -15,7 +15,6 @@ from services.common.settings import load
 from services.dataset.prepare import Prepared
 from services.dataset.report import DataReport
 from services.registry.layout import Registry, model_name
-from services.registry.manifest import ProbePrompt
 from services.trainer.checkpoints import seal
 from services.trainer.gate.judge import Judge
 from services.trainer.gate.report import Report
@@ -36,6 +35,7 @@ from services.trainer.training.job import (
 )
 from tests.support.adapters import safetensors, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
+from tests.unit.trainer.prober import FakeProber
 
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 
@@ -139,45 +139,6 @@ class FakeWorker:
         )
         on_event(finished)
         return finished
-
-
-class FakeProber:
-    """Scores nothing.
-
-    Args:
-        before: called before each probe.
-        told: gets a word for all that it is told.
-        loaded: it has the base model.
-    """
-
-    def __init__(
-        self, before: Callable[[], None] = lambda: None, told: list[str] | None = None, *, loaded: bool = False
-    ) -> None:
-        self.told = told if told is not None else []
-        self._before = before
-        self._loaded = loaded
-
-    def expect(self, _base_folder: Path) -> None:
-        """See ``Prober``."""
-        self.told.append("expect a probe")
-
-    def load_ahead(self, *_: object) -> None:
-        """See ``Prober``."""
-        self.told.append("load ahead")
-
-    def has_loaded(self) -> bool:
-        """See ``Prober``."""
-        return self._loaded
-
-    def dismiss(self) -> None:
-        """See ``Prober``."""
-        self.told.append("dismiss the prober")
-
-    def __call__(self, *_: object) -> list[ProbePrompt]:
-        """See ``Prober``."""
-        self.told.append("probe")
-        self._before()
-        return [ProbePrompt(token_ids=[1, 2], base_logprobs=[-1.0], adapter_logprobs=[-0.5])]
 
 
 class FakeJudge:

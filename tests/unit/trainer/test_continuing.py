@@ -9,7 +9,8 @@ import pytest
 
 from services.base_model.install import install
 from services.trainer.training.job import MachineFailed, TrainingFailed
-from tests.unit.trainer.house import FakeProber, FakeWorker, House, TinyBase
+from tests.unit.trainer.house import FakeWorker, House, TinyBase
+from tests.unit.trainer.prober import FakeProber
 
 
 def test_an_interrupted_run_is_continued_from_its_checkpoint(house: House) -> None:

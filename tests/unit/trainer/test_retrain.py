@@ -17,7 +17,8 @@ from services.registry.rows import read_rows
 from services.trainer.gate.client import JudgingFailed
 from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import Stop
-from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker, House
+from tests.unit.trainer.house import FakeJudge, FakeWorker, House
+from tests.unit.trainer.prober import FakeProber
 
 
 def test_a_version_that_is_not_better_stays_a_candidate(house: House) -> None:

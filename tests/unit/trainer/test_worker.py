@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -55,6 +56,27 @@ def test_a_result_is_there_before_its_worker_has_ended(job: TrainingJob, tmp_pat
     worker.dismiss()
     assert not lives(process)
     worker.settle()
+
+
+def test_a_request_to_stop_reaches_a_worker_that_finished_and_does_not_end(job: TrainingJob, tmp_path: Path) -> None:
+    """Its adapter is whole: what it ends by is no fault of the run."""
+    stop = Stop()
+    worker = ProcessWorker(stop, tmp_path / "cache", program=("-c", BEGIN + "emit(**finished); time.sleep(600)"))
+    assert isinstance(worker(job, tmp_path, lambda _: None), Finished)
+    asking = threading.Timer(0.2, stop.ask)
+    asking.start()
+    worker.settle()
+    asking.join()
+
+
+def test_what_fails_while_a_worker_ends_is_told_to_who_waits_for_that(job: TrainingJob, tmp_path: Path) -> None:
+    """Such as a disk without room: an event that it wrote in part."""
+    worker = ProcessWorker(
+        Stop(), tmp_path / "cache", program=("-c", BEGIN + "emit(**finished); pipe.write('{'); pipe.flush()")
+    )
+    assert isinstance(worker(job, tmp_path, lambda _: None), Finished)
+    with pytest.raises(msgspec.DecodeError):
+        worker.settle()
 
 
 def test_a_worker_that_says_why_is_quoted(job: TrainingJob, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from services.trainer.probe import Prober
 from services.trainer.work.desk import Desk
 from services.trainer.work.one import Helpers, JobWork
 from services.trainer.worker import Stop
-from tests.unit.trainer.house import FakeJudge, FakeProber, FakeWorker, House
+from tests.unit.trainer.house import FakeJudge, FakeWorker, House
+from tests.unit.trainer.prober import FakeProber
 
 ROW = '{{"prompt": "{name} {line}", "completion": "the answer {line}"}}\n'
 
