@@ -13,14 +13,14 @@ class Patience:
     """
 
     def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+        self._seconds = seconds
         self._waiting: dict[Callable[[], None], float] = {}  # in the order of when they are due
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, overdue: Callable[[], None]) -> None:
         """Have ``overdue`` called once its time is over, unless ``end`` comes before."""
         loop = asyncio.get_running_loop()
-        due = self._waiting[overdue] = loop.time() + self.seconds
+        due = self._waiting[overdue] = loop.time() + self._seconds
         if self._timer is None:
             self._timer = loop.call_at(due, self._ring)
 

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -154,12 +154,17 @@ class ServerProcess:
         return response.status_code, response.json()
 
 
+def delete(data: Path, models: Iterable[tuple[str, int | None]]) -> None:
+    """Versions of adapters, or all of an adapter's (None), as an operator's command and the trainer behind it do."""
+    desk, registry = Desk(DataPaths(data)), Registry(data / "registry")
+    for adapter, version in models:
+        give_up(desk.deletions, registry, adapter, version)
+    Deleter(desk.deletions, registry)()
+
+
 def delete_adapters(server: ServerProcess, data: Path, *adapters: str) -> None:
     """As an operator does: all versions, those in service, too; until the server holds none of them."""
-    desk, registry = Desk(DataPaths(data)), Registry(data / "registry")
-    for adapter in adapters:
-        give_up(desk.deletions, registry, adapter, None)
-    Deleter(desk.deletions, registry)()
+    delete(data, [(adapter, None) for adapter in adapters])
     server.wait(lambda: not {name.partition("@")[0] for name in server.names()} & set(adapters), 30)
 
 

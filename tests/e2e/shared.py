@@ -6,10 +6,8 @@ from services.common.durable import replace_file
 from services.common.paths import DataPaths
 from services.registry.layout import Registry
 from services.registry.pointer import promote
-from services.trainer.work.deletions import Deleter, give_up
-from services.trainer.work.desk import Desk
 from tests.e2e.asking import ANSWERS, BASE
-from tests.e2e.serving import ServerProcess
+from tests.e2e.serving import ServerProcess, delete
 
 ADAPTER = "acme"
 NO_KEY = b'{"keys": []}\n'  # for a running server a file that is gone opens nothing
@@ -17,15 +15,11 @@ NO_KEY = b'{"keys": []}\n'  # for a running server a file that is gone opens not
 
 def restore(data: Path) -> None:
     """Have ``acme@1`` in service and ``acme@2`` as its newest candidate, nothing else published, and no key."""
-    desk, registry = Desk(DataPaths(data)), Registry(data / "registry")
+    registry = Registry(data / "registry")
     promote(registry, ADAPTER, 1)
-    for adapter in registry.adapters():
-        for version in registry.versions(adapter):
-            if adapter == ADAPTER and version not in ANSWERS:
-                give_up(desk.deletions, registry, adapter, version)
-        if adapter != ADAPTER and registry.versions(adapter):
-            give_up(desk.deletions, registry, adapter, None)
-    Deleter(desk.deletions, registry)()
+    others = [adapter for adapter in registry.adapters() if adapter != ADAPTER and registry.versions(adapter)]
+    later = [version for version in registry.versions(ADAPTER) if version not in ANSWERS]
+    delete(data, [*((adapter, None) for adapter in others), *((ADAPTER, version) for version in later)])
     keys = DataPaths(data).keys / "keys.json"
     if keys.exists():
         replace_file(keys, NO_KEY)
