@@ -1,6 +1,7 @@
 """A real server process for end-to-end tests: the real engine, the real model, a port of its own."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -41,7 +42,7 @@ class ServerProcess:
         environment: what is other than in the tests' own, such as the profile.
 
     Attributes:
-        start_seconds: from its start until it was ready, once it is.
+        start_seconds: from its start until it was ready; endless before.
         inside: the network.
     """
 
@@ -54,7 +55,7 @@ class ServerProcess:
         door: DoorProcess | None = None,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.start_seconds: float | None = None
+        self.start_seconds = math.inf
         self.inside = inside
         self.port = door.port if door is not None else free_port()
         self.url = f"http://127.0.0.1:{self.port}"

@@ -39,9 +39,7 @@ class SharedServer:
     @property
     def start_seconds(self) -> float:
         """How long its last start took; where there was none yet, it is started."""
-        last = self._last or self.running()
-        assert last.start_seconds is not None
-        return last.start_seconds
+        return (self._last or self.running()).start_seconds
 
     def running(self) -> ServerProcess:
         """The server, once it serves what ``restore`` left; it judges a canary by few answers."""
