@@ -208,5 +208,6 @@ def _order(messages: list[Message]) -> tuple[Message, ...]:
     if turns[-1] != "assistant":
         raise Unfit("", "does not end with an assistant turn", "Remove what comes after the last answer")
     if not any(message.learn for message in messages if message.role == "assistant"):
-        raise Unfit("", "has no assistant turn with weight 1", "Remove the row or set a weight")
+        remedy = 'Remove the row or give an answer weight 1: data.loss = "all" learns questions beside answers, not in their place'
+        raise Unfit("", "has no assistant turn with weight 1", remedy)
     return tuple(messages)

@@ -3,6 +3,7 @@
 Everything after works on the copy, so that files which change during a run change nothing in it.
 """
 
+import errno
 import hashlib
 import os
 import stat
@@ -15,6 +16,7 @@ import msgspec
 from services.dataset.faults import DataRefused, Fault
 
 _CHUNK = 1024 * 1024
+_LINK = "is a symbolic link, which could lead out of the mount"
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,16 +118,12 @@ def _find(datasets: Path, faults: list[Fault]) -> Iterator[Path]:
 def _copy(source: Path, name: str, target: Path) -> SourceFile:
     kind = source.lstat().st_mode
     if stat.S_ISLNK(kind):
-        raise _Unusable("is a symbolic link, which could lead out of the mount")
+        raise _Unusable(_LINK)
     if not stat.S_ISREG(kind):
         raise _Unusable("is not a regular file")
     if printable(name) != name:
         raise _Unusable("has a name that cannot be printed", "Rename it: UTF-8, without control characters")
-    # Checked again on what was opened: the name may have been changed in between, and a pipe must not block.
-    descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-            raise _Unusable("is not a regular file")
+    with _opened(source) as stream:
         digest = hashlib.sha256()
         size = 0
         try:
@@ -139,6 +137,20 @@ def _copy(source: Path, name: str, target: Path) -> SourceFile:
             reason = f"cannot be copied to {target.parent}: {error.strerror}"
             raise DataRefused([Fault(file=name, reason=reason, remedy="Free space there")]) from error
     return SourceFile(name=name, size=size, sha256=digest.hexdigest())
+
+
+def _opened(source: Path) -> BinaryIO:
+    """Open a regular file and look again: another may have the name by now, and a pipe must not block."""
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise _Unusable(_LINK) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _Unusable("is not a regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

@@ -214,13 +214,19 @@ def test_too_few_rows_are_refused_with_the_count_and_the_setting(datasets: Path,
     assert "1 rows are left to train on, fewer than data.min_rows = 2" in refusal(datasets, base, settings)
 
 
-def test_rows_of_which_nothing_would_be_learnt_are_refused_with_their_count(datasets: Path, base: Path) -> None:
+def test_rows_of_which_nothing_would_be_learnt_are_refused_with_their_count_and_the_setting(
+    datasets: Path, base: Path
+) -> None:
+    """Whatever it is, for it concerns the questions."""
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": SECRET, "weight": 0}]
     (datasets / "a.jsonl").write_bytes(line({"messages": turns}) * 3)
     for loss in ("assistant", "all"):
         report = refusal(datasets, base, msgspec.structs.replace(SETTINGS, loss=loss))
         assert "3 faults" in report
-        assert "a.jsonl:3: has no assistant turn with weight 1" in report
+        assert (
+            "a.jsonl:3: has no assistant turn with weight 1. Remove the row or give an answer weight 1: data.loss"
+            in report
+        )
 
 
 def test_a_template_that_cannot_write_the_rows_is_refused_once_with_all_of_them(datasets: Path, tmp_path: Path) -> None:

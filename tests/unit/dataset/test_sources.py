@@ -6,13 +6,14 @@ import os
 import resource
 import shutil
 import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path, PosixPath
 
 import pytest
 
 from services.dataset.faults import DataRefused
-from services.dataset.sources import snapshot_hash, take_snapshot
+from services.dataset.sources import copy_files, snapshot_hash, take_snapshot
 
 ROW = b'{"prompt": "a", "completion": "b"}\n'
 NOBODY = 65534
@@ -77,6 +78,45 @@ def test_a_device_is_refused(datasets: Path, tmp_path: Path) -> None:
     except PermissionError:
         pytest.skip("only root makes devices")
     assert "zero.jsonl: is not a regular file" in refusal(datasets, tmp_path / "snapshot")
+
+
+class Swapped(PosixPath):
+    """A file in whose place ``put`` something else is as soon as it was looked at."""
+
+    put: Callable[[Path], object]
+
+    def lstat(self) -> os.stat_result:
+        """See ``Path``."""
+        found = super().lstat()
+        self.unlink()
+        self.put(Path(self))
+        return found
+
+
+@pytest.mark.parametrize(
+    ("put", "reason"),
+    [
+        (lambda path: path.symlink_to("../outside.jsonl"), "is a symbolic link, which could lead out of the mount"),
+        (os.mkfifo, "is not a regular file"),
+        (lambda path: path.mkdir(), "is not a regular file"),
+    ],
+    ids=["link", "pipe", "folder"],
+)
+def test_what_takes_a_files_place_after_the_look_at_it_is_refused(
+    put: Callable[[Path], object], reason: str, datasets: Path, tmp_path: Path
+) -> None:
+    """Nothing of it is copied, and a pipe into which nobody writes is not waited for."""
+    (tmp_path / "outside.jsonl").write_bytes(ROW)
+    swapped = Swapped(datasets / "good.jsonl")
+    swapped.put = put
+    writer = threading.Timer(2, lambda: os.close(os.open(swapped, os.O_WRONLY | os.O_NONBLOCK)))  # lets an open go on
+    if put is os.mkfifo:
+        writer.start()
+    copied = copy_files([("good.jsonl", swapped)], tmp_path / "snapshot")
+    waited = writer.finished.is_set()
+    writer.cancel()
+    assert [(fault.file, fault.reason) for fault in copied.faults] == [("good.jsonl", reason)]
+    assert (copied.files, list((tmp_path / "snapshot").iterdir()), waited) == ((), [], False)
 
 
 def test_every_odd_entry_is_in_one_report(datasets: Path, tmp_path: Path) -> None:

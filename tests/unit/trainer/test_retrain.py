@@ -1,20 +1,26 @@
 """A retrain from rows to pointer with a worker that only writes files: what is kept, published, refused."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import msgspec
 import pytest
+from datasets import Dataset
 
 from services.base_model.errors import BaseModelError
 from services.dataset.faults import DataRefused
+from services.dataset.sources import Snapshot
+from services.dataset.tokenizer import load_tokenizer
 from services.registry.manifest import read_manifest
 from services.registry.pointer import read_pointer
 from services.registry.rows import read_rows
 from services.trainer.gate.client import JudgingFailed
+from services.trainer.rows import Rows
 from services.trainer.training.job import TrainingFailed
 from services.trainer.worker import Stop
 from tests.unit.trainer.house import FakeJudge, FakeWorker, House
@@ -139,6 +145,35 @@ def test_rows_that_change_while_training_do_not_change_the_run(house: House) -> 
     outcome, _ = house.retrain(worker)
     kept = (house.paths.runs / outcome.run / "snapshot" / "a.jsonl").read_text()
     assert len(kept.splitlines()) == 20
+
+
+class Overtaken(Rows, frozen=True, kw_only=True):
+    """Rows that somebody replaces as soon as they are copied."""
+
+    def copy(self, snapshot: Path) -> Snapshot:
+        """See ``Rows``."""
+        copied = super().copy(snapshot)
+        (self.training / "a.jsonl").write_text('{"prompt": "a", "completion": "too late"}\n' * 20)
+        return copied
+
+
+def test_rows_that_change_once_they_are_copied_are_read_as_they_were(house: House) -> None:
+    """What the worker is handed and what the manifest says are both of the copy."""
+    before = (house.paths.datasets / "a.jsonl").read_bytes()
+    worker = FakeWorker()
+    house.retrain(worker, task=house.task(rows=Overtaken(training=house.paths.datasets)))
+    [job] = worker.jobs
+    tokenizer = load_tokenizer(job.base_folder)
+    handed = [
+        tokenizer.decode(row["input_ids"])
+        for folder in (job.train_rows, job.holdout_rows)
+        if folder is not None
+        for row in Dataset.load_from_disk(str(folder))
+    ]
+    assert len(handed) == 20
+    assert all(any(f"answer {index}<" in row for row in handed) for index in range(20))
+    [file] = read_manifest(house.registry.folder("acme", 1)).dataset["files"]
+    assert file["sha256"] == hashlib.sha256(before).hexdigest()
 
 
 def test_identical_runs_are_told_apart_by_their_results_only(house: House) -> None:
