@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from litestar import Litestar
+from litestar import Litestar, Request, Response, get
+from litestar.datastructures import State
+from litestar.types import ASGIApp
 
 from services.server.__main__ import main
+from services.server.auth import PrivateDoor, only_what_the_gate_needs, require_key
+from services.server.errors import ServerError
 from services.server.keys import KeyFile, Role
 from services.server.routes import ROUTES
+from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE
 from tests.unit.server.harness import Server
 
@@ -67,7 +72,15 @@ async def test_every_route_asks_for_its_role(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/files/", "//v1/files", "/v1/./files", "/v1/x/../files", "/v1/chat/completions/../../files", "/V1/files"],
+    [
+        "/v1/files/",
+        "/v1/%66iles",
+        "//v1/files",
+        "/v1/./files",
+        "/v1/x/../files",
+        "/v1/chat/completions/../../files",
+        "/V1/files",
+    ],
 )
 async def test_a_path_in_other_words_opens_nothing(server: Server, path: str) -> None:
     """It is the same route, which asks for its role, or none; a Host header changes nothing, or is refused itself."""
@@ -75,6 +88,49 @@ async def test_a_path_in_other_words_opens_nothing(server: Server, path: str) ->
     for host in ("127.0.0.1", "localhost", "/v1/chat/completions"):
         answer = await server.ask(path, headers={**asking, "host": host, "x-forwarded-host": host})
         assert answer.status in {400, 403, 404}, path
+
+
+@get("/v1/files/told-otherwise", guards=[require_key], role="inference", private_socket=True, sync_to_thread=False)
+def _inferring() -> str:
+    return "inference"
+
+
+@get("/v1/chat/completions/told-otherwise", guards=[require_key], role="fine-tuning", sync_to_thread=False)
+def _tuning() -> str:
+    return "fine-tuning"
+
+
+class Misnamed:
+    """Two routes of whose roles their paths tell the contrary, behind the server's guards."""
+
+    def __init__(self, server: Server) -> None:
+        def refuse(_: Request[Any, Any, Any], error: ServerError) -> Response[Any]:
+            return Response(error.body(), status_code=error.status, media_type="application/json")
+
+        self.app: ASGIApp = Litestar(
+            [_inferring, _tuning],
+            guards=[only_what_the_gate_needs],
+            state=State({"services": server.services}),
+            exception_handlers={ServerError: refuse},
+            openapi_config=None,
+        )
+
+    async def ask(self, path: str, headers: dict[str, str] | None = None) -> int:
+        """The status of the answer."""
+        client = Client(self, path, headers=headers)
+        await client.task
+        return client.status
+
+
+@pytest.mark.parametrize("last", ["told-otherwise", "told%2Dotherwise"])
+async def test_the_route_that_matched_decides_and_not_its_path(server: Server, last: str) -> None:
+    """A role that were read off the path would open the one that a key must not, and close the one that it may; the private socket likewise."""
+    routes, paths = Misnamed(server), [f"/v1/files/{last}", f"/v1/chat/completions/{last}"]
+    keys = {role: _headers(server, role) for role in (INFERENCE, TUNING)}
+    statuses = {role: [await routes.ask(path, headers) for path in paths] for role, headers in keys.items()}
+    assert statuses == {INFERENCE: [200, 403], TUNING: [403, 200]}
+    routes.app = PrivateDoor(routes.app)
+    assert [await routes.ask(path) for path in paths] == [200, 403]
 
 
 async def test_keys_from_before_roles_may_do_what_they_could(server: Server) -> None:
