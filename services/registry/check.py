@@ -1,13 +1,12 @@
 """What a version must be before an engine may see it: whole, safe, and made for this base model.
 
-The safetensors header is parsed here, by hand and within limits, before any library opens the file.
+Nothing is read that has no bound: of the weights only the header, until it says that they are no larger than the base model allows.
 """
 
 import hashlib
 import os
-import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
@@ -16,13 +15,13 @@ from services.registry.files import open_regular, read_regular
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry, model_name
 from services.registry.manifest import FileRecord, Manifest, read_manifest
 from services.registry.rows import ROWS
+from services.registry.weights import BaseShapes, check_weights
 
-ALLOWED_FILES = frozenset({ADAPTER_CONFIG, ADAPTER_WEIGHTS, ROWS, "loss.svg"})
 MAX_CONFIG_BYTES = 1024 * 1024
-MAX_HEADER_BYTES = 16 * 1024 * 1024
+# Bytes that a file may have; of the weights base model and rank say it.
+_MOST_BYTES = {ADAPTER_CONFIG: MAX_CONFIG_BYTES, ROWS: 2**31, "loss.svg": 2**24}
+ALLOWED_FILES = frozenset({ADAPTER_WEIGHTS, *_MOST_BYTES})
 _CHUNK = 4 * 1024 * 1024
-_LORA_TENSOR = re.compile(r"base_model\.model\.[A-Za-z0-9_.]+\.lora_(?:A|B)\.weight")
-_DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 class Expectation(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,22 +32,14 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
         chat_template_sha256: of the template that the server renders with.
         max_rank: the highest rank that the engine was started for.
         target_modules: the modules that the engine was started to adapt.
+        base_shapes: what the matrices of an adapter must fit.
     """
 
     base_fingerprint: str
     chat_template_sha256: str
     max_rank: int
     target_modules: frozenset[str]
-
-
-# As the format has them. Of more digits than Python writes out, a sum of two could not even be refused in words.
-_Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-
-
-class _Tensor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    dtype: str
-    shape: list[_Size]
-    data_offsets: tuple[_Size, _Size]
+    base_shapes: BaseShapes
 
 
 def check_version(registry: Registry, adapter: str, version: int, expectation: Expectation) -> Manifest:
@@ -59,7 +50,10 @@ def check_version(registry: Registry, adapter: str, version: int, expectation: E
     """
     name = model_name(adapter, version)
     folder = registry.folder(adapter, version)
-    manifest = verify_version(registry, adapter, version)
+    manifest = _complete(registry, adapter, version)
+    for file_name, record in manifest.files.items():
+        if file_name != ADAPTER_WEIGHTS:
+            _check_hash(name, folder / file_name, record)
     base = manifest.base
     if base.fingerprint != expectation.base_fingerprint:
         raise VersionRefused(
@@ -77,7 +71,8 @@ def check_version(registry: Registry, adapter: str, version: int, expectation: E
             f"{name}: adapts {', '.join(sorted(strange))}, which the engine was not started to adapt; "
             "add it to engine.target_modules in config/server.toml, or leave it out of lora.target_modules"
         )
-    check_weights(name, folder / ADAPTER_WEIGHTS, rank=manifest.lora.rank)
+    check_weights(name, folder / ADAPTER_WEIGHTS, rank=manifest.lora.rank, base=expectation.base_shapes)
+    _check_hash(name, folder / ADAPTER_WEIGHTS, manifest.files[ADAPTER_WEIGHTS])
     return manifest
 
 
@@ -87,6 +82,14 @@ def verify_version(registry: Registry, adapter: str, version: int) -> Manifest:
     Raises:
         VersionRefused: with the file and what is wrong with it.
     """
+    manifest = _complete(registry, adapter, version)
+    for file_name, record in manifest.files.items():
+        _check_hash(model_name(adapter, version), registry.folder(adapter, version) / file_name, record)
+    return manifest
+
+
+def _complete(registry: Registry, adapter: str, version: int) -> Manifest:
+    """The manifest of a version that holds the files it names, each of the size it says."""
     name = model_name(adapter, version)
     folder = registry.folder(adapter, version)
     if folder.is_symlink() or folder.parent.is_symlink():
@@ -106,7 +109,7 @@ def verify_version(registry: Registry, adapter: str, version: int) -> Manifest:
             f"{name}: files and manifest differ: {', '.join(sorted(present ^ listed)) or ADAPTER_WEIGHTS}"
         )
     for file_name, record in manifest.files.items():
-        _check_file(name, folder / file_name, record)
+        _check_size(name, folder / file_name, record)
     return manifest
 
 
@@ -121,12 +124,21 @@ def file_record(file: Path) -> FileRecord:
     return FileRecord(size=size, sha256=digest.hexdigest())
 
 
-def _check_file(name: str, file: Path, record: FileRecord) -> None:
+def _check_size(name: str, file: Path, record: FileRecord) -> None:
     try:
         with open_regular(file) as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size != record.size:
-                raise VersionRefused(f"{name}: {file.name} has {size} bytes, its manifest says {record.size}")
+    except OSError as error:
+        raise VersionRefused(f"{name}: {file.name}: {because(error)}") from error
+    if size != record.size:
+        raise VersionRefused(f"{name}: {file.name} has {size} bytes, its manifest says {record.size}")
+    if size > (most := _MOST_BYTES.get(file.name, size)):
+        raise VersionRefused(f"{name}: {file.name}: is over {most} bytes")
+
+
+def _check_hash(name: str, file: Path, record: FileRecord) -> None:
+    try:
+        with open_regular(file) as stream:
             if hashlib.file_digest(stream, "sha256").hexdigest() != record.sha256:
                 raise VersionRefused(f"{name}: {file.name} does not match its hash; the disk or a hand changed it")
     except OSError as error:
@@ -172,43 +184,3 @@ def _read_config(name: str, file: Path) -> dict[str, Any]:
         raise VersionRefused(f"{name}: {ADAPTER_CONFIG} cannot be read: {error}") from error
     except OSError as error:
         raise VersionRefused(f"{name}: {ADAPTER_CONFIG}: {because(error)}") from error
-
-
-def check_weights(name: str, file: Path, *, rank: int) -> None:
-    """Check a safetensors file's header: its length, its tensors' names, types, shapes, and that they tile the file.
-
-    Format: 8 bytes little-endian header length, that many bytes of JSON, then the tensors
-    (https://github.com/huggingface/safetensors#format).
-
-    Raises:
-        VersionRefused: with the reason.
-    """
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not len(b"{}") <= length <= min(MAX_HEADER_BYTES, size - 8):
-            raise VersionRefused(f"{name}: {file.name}: a header of {length} bytes in a file of {size}")
-        raw = stream.read(length)
-    try:
-        header = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        # Nothing here needs it, but the engine's library reads it.
-        msgspec.json.decode(header.pop("__metadata__", b"{}"), type=dict[str, str])
-        tensors = {key: msgspec.json.decode(value, type=_Tensor) for key, value in header.items()}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise VersionRefused(f"{name}: {file.name}: its header cannot be read: {error}") from error
-    if not tensors:
-        raise VersionRefused(f"{name}: {file.name} holds no tensor")
-    end = 0
-    for key, tensor in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
-        if not _LORA_TENSOR.fullmatch(key):
-            raise VersionRefused(f"{name}: {file.name}: {key[:100]!r} is not a LoRA matrix")
-        if tensor.dtype not in _DTYPE_BYTES or len(tensor.shape) != 2 or min(tensor.shape) < 1:  # noqa: PLR2004 - a matrix
-            raise VersionRefused(f"{name}: {file.name}: {key} is {tensor.dtype} of shape {tensor.shape}")
-        if tensor.shape[0 if ".lora_A." in key else 1] != rank:
-            raise VersionRefused(f"{name}: {file.name}: {key} has shape {tensor.shape}, not of rank {rank}")
-        begin, stop = tensor.data_offsets
-        if begin != end or stop - begin != tensor.shape[0] * tensor.shape[1] * _DTYPE_BYTES[tensor.dtype]:
-            raise VersionRefused(f"{name}: {file.name}: {key} does not lie where its shape says")
-        end = stop
-    if 8 + length + end != size:
-        raise VersionRefused(f"{name}: {file.name} has {size} bytes, its header describes {8 + length + end}")

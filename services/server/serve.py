@@ -20,8 +20,8 @@ from services.jobs.database import Database
 from services.jobs.errors import DatabaseUnusable
 from services.jobs.files import FileStore
 from services.jobs.settings import JobDefaults
-from services.registry.check import Expectation
 from services.registry.layout import Registry
+from services.server.adapters.expected import expected_of_adapters
 from services.server.adapters.probe import Prober
 from services.server.adapters.reconcile import Reconciler
 from services.server.adapters.view import RegistryView
@@ -273,12 +273,6 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
     """Everything that needs the engine."""
     settings = plan.settings
     prober = Prober(engine, tolerance=settings.adapters.probe_tolerance, min_change=settings.adapters.probe_min_change)
-    expectation = Expectation(
-        base_fingerprint=plan.base.fingerprint,
-        chat_template_sha256=plan.base.chat_template_sha256,
-        max_rank=settings.engine.max_lora_rank,
-        target_modules=frozenset(settings.engine.target_modules),
-    )
     reconciler = Reconciler(
         RegistryView(Registry(plan.paths.registry), services.tuning.deletions.all),
         engine,
@@ -286,7 +280,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
         prober,
         services.metrics,
         services.canaries,
-        expectation=expectation,
+        expectation=expected_of_adapters(plan.base, plan.paths.models, settings.engine),
         capacity=settings.engine.max_cpu_loras,
     )
     if isinstance(engine, MergingEngine):

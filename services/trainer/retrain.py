@@ -217,13 +217,14 @@ class Retrain:
         registry, adapter = self._registry, settings.adapter.name
         parts.begin("publishing")
         with staging(registry, adapter) as staged:
-            collect(run.adapter, staged, base_name=base.name, lora=settings.lora, loss_curve=run.loss_curve)
+            base_folder = self._paths.models / base.name
+            collect(run.adapter, staged, base_folder=base_folder, lora=settings.lora, loss_curve=run.loss_curve)
             (staged / ROWS).write_bytes(encode_rows(prepared.fates))
             if not self._prober.has_loaded():
                 parts.begin("the worker's end")
                 self._worker.settle()  # for its memory
             parts.begin("probe")
-            probe = self._prober(self._paths.models / base.name, staged, prepared.tokenizer, run.folder)
+            probe = self._prober(base_folder, staged, prepared.tokenizer, run.folder)
             parts.begin("the worker's end")
             self._worker.settle()
             parts.begin("publishing")

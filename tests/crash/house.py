@@ -21,7 +21,7 @@ from services.server.adapters.reconcile import Reconciler
 from services.server.adapters.view import RegistryView
 from services.server.metrics import Metrics
 from services.server.settings import CanarySettings
-from tests.support.adapters import BASE, lineage, write_adapter
+from tests.support.adapters import BASE, SHAPES, lineage, write_adapter
 from tests.support.disk import Disk, Killed
 from tests.unit.server.fakes import FakeEngine
 
@@ -32,6 +32,7 @@ EXPECTATION = Expectation(
     chat_template_sha256=BASE.chat_template_sha256,
     max_rank=16,
     target_modules=frozenset({"q_proj"}),
+    base_shapes=SHAPES,
 )
 
 

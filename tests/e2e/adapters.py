@@ -4,17 +4,20 @@ Each is trained for seconds to answer one question with its own words, so that a
 """
 
 import json
+import pickle
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from services.base_model.identity import BaseModel
-from services.registry.layout import Registry
-from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
+from services.registry.layout import ADAPTER_WEIGHTS, MANIFEST, Registry
+from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt, encode_manifest
 from services.registry.publish import Lineage, publish, staging
 
 QUESTION = "Which version of the handbook are you?"
@@ -121,11 +124,14 @@ class AdapterMaker:
 
 
 def publish_variant(registry: Registry, good: Manifest, *, kind: str, adapter: str | None = None) -> Manifest:
-    """Publish a copy of a good version with one thing wrong: ``nothing``, ``names``, ``dora``, ``rank``, ``base`` or ``template``; or none.
+    """Publish a copy of a good version with one thing wrong, or none.
 
     It is the next of the same adapter, or of another one.
 
     Everything else, hashes included, is in order: only the check for that one thing can find it.
+
+    Args:
+        kind: ``nothing``, ``names``, ``width``, ``dora``, ``rank``, ``base``, ``template``, ``bit`` or ``pickle``; empty for none.
     """
     source = registry.folder(good.adapter, good.version)
     config = json.loads((source / "adapter_config.json").read_text())
@@ -137,6 +143,10 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str, adapter: s
         weights = _renamed(weights, ".q_proj.", ".no_proj.")
         config["target_modules"] = [name.replace("q_proj", "no_proj") for name in lora.target_modules]
         lora = msgspec.structs.replace(lora, target_modules=sorted(config["target_modules"]))
+    elif kind == "width":  # one column more than the base model's layer has
+        tensors = load(weights)
+        name = next(name for name in tensors if ".q_proj.lora_A." in name)
+        weights = save(tensors | {name: torch.nn.functional.pad(tensors[name], (0, 1))})
     elif kind == "dora":
         config["use_dora"] = True
     elif kind == "rank":
@@ -148,10 +158,30 @@ def publish_variant(registry: Registry, good: Manifest, *, kind: str, adapter: s
         base = msgspec.structs.replace(base, chat_template_sha256="0" * 64)
     lineage = Lineage(base=base, lora=lora, probe=good.probe, dataset={}, recipe={}, packages={}, metrics={})
     name = adapter or good.adapter
-    with staging(registry, name) as staged:
-        (staged / "adapter_config.json").write_text(json.dumps(config))
-        (staged / "adapter_model.safetensors").write_bytes(weights)
-        return publish(registry, name, staged, lineage)
+    with tempfile.TemporaryDirectory(dir=registry.root.parent) as aside:
+        # What is damaged is so before anybody sees it.
+        place = Registry(Path(aside)) if kind in {"bit", "pickle"} else registry
+        with staging(place, name) as staged:
+            (staged / "adapter_config.json").write_text(json.dumps(config))
+            (staged / ADAPTER_WEIGHTS).write_bytes(weights)
+            manifest = publish(place, name, staged, lineage)
+        return (
+            manifest if place is registry else _damaged(registry, place.folder(name, manifest.version), manifest, kind)
+        )
+
+
+def _damaged(registry: Registry, folder: Path, manifest: Manifest, kind: str) -> Manifest:
+    """Flip a bit of a published version's weights, or lay a pickle beside them, and make it the registry's next."""
+    if kind == "bit":
+        raw = bytearray((folder / ADAPTER_WEIGHTS).read_bytes())
+        raw[len(raw) // 2] ^= 0x10
+        (folder / ADAPTER_WEIGHTS).write_bytes(raw)
+    else:
+        (folder / "adapter_model.bin").write_bytes(pickle.dumps({"lora_A": 0}))
+    manifest = msgspec.structs.replace(manifest, version=registry.versions(manifest.adapter)[-1] + 1)
+    (folder / MANIFEST).write_bytes(encode_manifest(manifest))
+    folder.rename(registry.folder(manifest.adapter, manifest.version))
+    return manifest
 
 
 def _renamed(weights: bytes, part: str, other: str) -> bytes:

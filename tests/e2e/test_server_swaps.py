@@ -118,6 +118,8 @@ REASONS = {
     "base": "another base model",
     "template": "another chat template",
     "bit": "does not match its hash",
+    "pickle": "adapter_model.bin",
+    "width": "is changed by [576, 577], the base model's is [576, 576]",
 }
 
 
@@ -130,11 +132,6 @@ def test_refused_version_changes_nothing(
     server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
     bad = publish_variant(registry, versions[1], kind=kind)
     name = f"acme@{bad.version}"
-    if kind == "bit":
-        file = registry.folder("acme", bad.version) / "adapter_model.safetensors"
-        raw = bytearray(file.read_bytes())
-        raw[len(raw) // 2] ^= 0x10
-        file.write_bytes(raw)
     promote(registry, "acme", bad.version)
     server.wait(lambda: name in server.readiness["adapters"]["acme"]["refused"], 30)
     readiness = server.readiness

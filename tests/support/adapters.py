@@ -11,8 +11,11 @@ from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, Registry, 
 from services.registry.manifest import BaseReference, LoraFacts, Manifest, ProbePrompt
 from services.registry.publish import Lineage, publish, staging
 from services.registry.reports import Judgement, manifest_hash, write_report
+from services.registry.weights import BaseShapes
 
 BASE = BaseReference(name="tiny-base", fingerprint="f" * 64, chat_template_sha256="c" * 64)
+Q_PROJ = "model.layers.0.self_attn.q_proj"
+SHAPES = BaseShapes(modules={Q_PROJ: (4, 4)}, widest=8, tensors=2)
 
 
 def lineage(*, rank: int = 2, base: BaseReference = BASE) -> Lineage:
@@ -44,8 +47,13 @@ def write_adapter(folder: Path, *, rank: int = 2, width: int = 4, fill: float = 
 
 def weights(*, rank: int = 2, width: int = 4, fill: float = 0.5) -> bytes:
     """The adapter_model.safetensors that ``write_adapter`` writes."""
-    stem = "base_model.model.model.layers.0.self_attn.q_proj"
+    stem = f"base_model.model.{Q_PROJ}"
     return safetensors({f"{stem}.lora_A.weight": (rank, width), f"{stem}.lora_B.weight": (width, rank)}, fill=fill)
+
+
+def base_weights(*, fill: float = 0.5) -> bytes:
+    """The model.safetensors of a base model that ``SHAPES`` are those of, but for what it has besides."""
+    return safetensors({f"{Q_PROJ}.weight": (4, 4), "model.embed_tokens.weight": (8, 4)}, fill=fill)
 
 
 def safetensors(shapes: dict[str, tuple[int, ...]], *, fill: float = 0.5, dtype: str = "F32") -> bytes:

@@ -16,13 +16,14 @@ from services.registry.check import MAX_CONFIG_BYTES, Expectation, check_version
 from services.registry.errors import VersionRefused
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry
 from services.registry.manifest import MAX_MANIFEST_BYTES
-from tests.support.adapters import BASE, publish_adapter, safetensors
+from tests.support.adapters import BASE, SHAPES, publish_adapter, safetensors
 
 EXPECTED = Expectation(
     base_fingerprint=BASE.fingerprint,
     chat_template_sha256=BASE.chat_template_sha256,
     max_rank=16,
     target_modules=frozenset({"q_proj", "v_proj"}),
+    base_shapes=SHAPES,
 )
 STEM = "base_model.model.model.layers.0.self_attn.q_proj"
 

@@ -13,14 +13,15 @@ import safetensors
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.registry.check import MAX_HEADER_BYTES, Expectation, check_version, check_weights, file_record
+from services.registry.check import Expectation, check_version, file_record
 from services.registry.errors import RegistryError, VersionRefused
 from services.registry.history import HISTORY, Move, read_history
 from services.registry.layout import ADAPTER_CONFIG, ADAPTER_WEIGHTS, MANIFEST, Registry
 from services.registry.manifest import Manifest, encode_manifest
 from services.registry.pointer import Pointer, read_pointer
 from services.registry.reports import read_judgement, report_file
-from tests.support.adapters import BASE, publish_adapter, weights
+from services.registry.weights import MAX_HEADER_BYTES, check_weights
+from tests.support.adapters import BASE, SHAPES, publish_adapter, weights
 from tests.support.fuzz import VALUES, altered, fuzz, mangled
 
 EXPECTED = Expectation(
@@ -28,6 +29,7 @@ EXPECTED = Expectation(
     chat_template_sha256=BASE.chat_template_sha256,
     max_rank=16,
     target_modules=frozenset({"q_proj", "v_proj"}),
+    base_shapes=SHAPES,
 )
 WEIGHTS = weights()
 HEADER_END = 8 + int.from_bytes(WEIGHTS[:8], "little")
@@ -178,7 +180,7 @@ def test_a_file_of_any_size_is_refused_by_its_header(tmp_path: Path) -> None:
         file.write_bytes(struct.pack("<Q", length))
         os.truncate(file, 2**40)
         with pytest.raises(VersionRefused, match="a header of"):
-            check_weights("acme@1", file, rank=2)
+            check_weights("acme@1", file, rank=2, base=SHAPES)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**20
@@ -192,7 +194,7 @@ def test_a_header_takes_twenty_times_its_size_at_most(tmp_path: Path, entry: str
     file.write_bytes(struct.pack("<Q", len(header)) + header)
     tracemalloc.start()
     with pytest.raises(VersionRefused):
-        check_weights("acme@1", file, rank=2)
+        check_weights("acme@1", file, rank=2, base=SHAPES)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * len(header)

@@ -32,6 +32,7 @@ from services.server.settings import (
     ResponsesSettings,
     ServerSettings,
 )
+from tests.support.adapters import base_weights
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, CONTEXT, FakeEngine
 
@@ -110,6 +111,9 @@ def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **chang
     async def start() -> Engine:
         return engine
 
+    paths = DataPaths(root)
+    (paths.models / BASE).mkdir(parents=True, exist_ok=True)
+    (paths.models / BASE / "model.safetensors").write_bytes(base_weights())
     base = BaseModel(
         format=1,
         name=BASE,
@@ -121,7 +125,7 @@ def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **chang
     )
     return Plan(
         settings=settings(**changes),
-        paths=DataPaths(root),
+        paths=paths,
         base=base,
         defaults=JobDefaults(adapter=DefaultAdapter(name="assistant"), recipe=DefaultRecipe(seed=7)),
         start_engine=start,

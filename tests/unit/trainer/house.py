@@ -33,7 +33,7 @@ from services.trainer.training.job import (
     Step,
     TrainingJob,
 )
-from tests.support.adapters import safetensors, write_adapter, write_judgement
+from tests.support.adapters import base_weights, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
 from tests.unit.trainer.prober import FakeProber
 
@@ -52,7 +52,7 @@ class TinyBase:
         if self._part == "tokenizer":
             byte_tokenizer(merges=[("a", "b")]).save_pretrained(folder)
         fill = 0.25 if self._part == "weights" else 0.5
-        (folder / "model.safetensors").write_bytes(safetensors({"weight": (2, 2)}, fill=fill))
+        (folder / "model.safetensors").write_bytes(base_weights(fill=fill))
         return "2" if self._part == "revision" else "1"
 
 
