@@ -10,14 +10,16 @@ from typing import Any
 from services.base_model.identity import BaseModel
 from services.common.paths import DataPaths
 from services.server import __main__ as command
-from services.server import serve
+from services.server.engine import starter
 from services.server.engine.environment import prepare_environment
 from services.server.engine.protocol import Engine
-from services.server.serve import StartEngine, vllm_starter
+from services.server.engine.starter import StartEngine, vllm_starter
 from services.server.settings import ServerSettings
 
 
-def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> StartEngine:
+def start_without_lora(
+    settings: ServerSettings, paths: DataPaths, base: BaseModel, *, json_logs: bool | None = None
+) -> StartEngine:
     """See ``vllm_starter``."""
 
     async def start() -> Engine:
@@ -31,11 +33,11 @@ def starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> Star
             return changed
 
         module.lora_arguments = without_lora
-        return await vllm_starter(settings, paths, base)()
+        return await vllm_starter(settings, paths, base, json_logs=json_logs)()
 
     return start
 
 
 if __name__ == "__main__":
-    serve.vllm_starter = starter
+    starter.vllm_starter = start_without_lora
     sys.exit(command.main())

@@ -29,36 +29,35 @@ def configure_logs(*, level: str = "INFO", as_json: bool | None = None) -> None:
         level: the least level shown, by its name.
         as_json: force JSON lines or readable ones; ``None`` chooses readable ones on a terminal.
     """
-    json_lines = not sys.stderr.isatty() if as_json is None else as_json
-    shared: list[Any] = [
-        _add_request,
-        structlog.processors.add_log_level,
-        _add_time,
-    ]
-    if json_lines:
-        final: list[Any] = [structlog.processors.format_exc_info, _as_json]
-    else:
-        final = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-        ]
     # The project's own lines go straight to standard error: through the standard library each would take ten times as long,
     # and there is one of every request. Libraries' lines take that way, and look the same.
     structlog.configure(
-        processors=[*shared, *final],
+        processors=[*_SHARED, *_final(as_json=as_json)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
-        )
-    )
+    handler.setFormatter(line_formatter(as_json=as_json))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+
+
+def line_formatter(*, as_json: bool | None = None) -> logging.Formatter:
+    """How a library's line is written, in whichever process; as ``configure_logs`` has it."""
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.add_logger_name],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_final(as_json=as_json)],
+    )
+
+
+def _final(*, as_json: bool | None) -> list[Any]:
+    if not sys.stderr.isatty() if as_json is None else as_json:
+        return [structlog.processors.format_exc_info, _as_json]
+    return [
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    ]
 
 
 def _add_request(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -81,3 +80,6 @@ def _second(seconds: int) -> str:
 
 def _as_json(_: Any, __: str, line: MutableMapping[str, Any]) -> str:
     return _encoder.encode(line).decode()
+
+
+_SHARED: list[Any] = [_add_request, structlog.processors.add_log_level, _add_time]

@@ -61,7 +61,8 @@ def _serve(parsed: argparse.Namespace) -> int:
     # Imported here: the other verbs need none of it, and ``status`` is run every few seconds as a healthcheck.
     import uvloop  # noqa: PLC0415
 
-    from services.server.serve import Plan, serve_and_leave, vllm_starter  # noqa: PLC0415
+    from services.server.engine.starter import vllm_starter  # noqa: PLC0415
+    from services.server.serve import Plan, serve_and_leave  # noqa: PLC0415
 
     settings = load("server", ServerSettings, parsed.set)
     configure_logs(level=settings.server.log_level, as_json=parsed.json_logs)
@@ -72,7 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         paths=paths,
         base=base,
         defaults=load("training", JobDefaults),
-        start_engine=vllm_starter(settings, paths, base),
+        start_engine=vllm_starter(settings, paths, base, json_logs=parsed.json_logs),
         published_at=os.environ.get("WHETSTONE_PUBLISHED_AT", ""),
     )
     return int(uvloop.run(serve_and_leave(plan)))

@@ -2,12 +2,9 @@
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
-from functools import partial
 
 import msgspec
 import structlog
@@ -31,10 +28,10 @@ from services.server.auth import Doorkeeper, is_loopback
 from services.server.chat.render import Renderer
 from services.server.chat.sampling import SamplingRules
 from services.server.doors import Doors
-from services.server.engine.environment import prepare_environment
 from services.server.engine.merging.engine import MergingEngine
 from services.server.engine.processes import kill_engine
 from services.server.engine.protocol import Engine, EngineDead, EngineStuck, Sampling
+from services.server.engine.starter import StartEngine
 from services.server.engine.watchdog import start_within, watch_engine
 from services.server.errors import StartRefused
 from services.server.keys import KeyFile, KeysError
@@ -57,8 +54,6 @@ EXIT_FAILED = 1
 EXIT_STUCK = 3
 _FIRST_PROMPT = [0]
 
-StartEngine = Callable[[], Awaitable[Engine]]
-
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What one process serves.
@@ -77,29 +72,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     start_engine: StartEngine
     published_at: str = ""
     keys_look_seconds: float = 0.02
-
-
-def vllm_starter(settings: ServerSettings, paths: DataPaths, base: BaseModel) -> StartEngine:
-    """How to start vLLM on the base model's folder."""
-
-    async def start() -> Engine:
-        parts = Parts()
-        parts.begin("vLLM's import")
-        prepare_environment(settings.engine)
-        # Imported here: it takes seconds, and reads the environment that was just prepared.
-        module = await asyncio.to_thread(importlib.import_module, "services.server.engine.vllm")
-        which = (paths.models / base.name, base.name, settings.engine)
-        engine: Engine = await module.VllmEngine.start(*which, limits=settings.limits, parts=parts)
-        if not settings.engine.merged_adapter:
-            return engine
-        return MergingEngine(
-            engine,
-            partial(module.VllmEngine.start_second, engine, *which, limits=settings.limits),
-            adapter=settings.engine.merged_adapter,
-            tolerance=settings.adapters.probe_tolerance,
-        )
-
-    return start
 
 
 async def serve_and_leave(plan: Plan) -> int:

@@ -4,12 +4,19 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
+from services.server.engine.discreet import write_logging
 from services.server.settings import EngineSettings
 
 
-def prepare_environment(settings: EngineSettings) -> None:
-    """Set vLLM's environment: no outgoing calls, no development doors, the CPU build's memory and cores."""
+def prepare_environment(settings: EngineSettings, *, json_logs: bool | None = None) -> None:
+    """Set vLLM's environment: no outgoing calls, no development doors, logs that quote nobody, the CPU build's memory and cores.
+
+    Args:
+        settings: of which some are vLLM's variables.
+        json_logs: see ``services.common.logs.configure_logs``.
+    """
     os.environ.update(
         VLLM_NO_USAGE_STATS="1",
         DO_NOT_TRACK="1",
@@ -28,11 +35,14 @@ def prepare_environment(settings: EngineSettings) -> None:
     # (docs/decisions/0088). Read by the engine's processes when they start.
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**22))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**23))
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_WORKER_SHUTDOWN_TIMEOUT_SECONDS", "2")  # requests were drained before the engine ends
     # Where its processes talk to each other; vLLM leaves the files of its sockets behind.
-    sockets = tempfile.mkdtemp(prefix="whetstone-engine-")
-    atexit.register(shutil.rmtree, sockets, ignore_errors=True)
-    os.environ["VLLM_RPC_BASE_PATH"] = sockets
+    folder = tempfile.mkdtemp(prefix="whetstone-engine-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["VLLM_RPC_BASE_PATH"] = folder
+    level = os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    logging = Path(folder) / "logging.json"
+    write_logging(logging, level.upper(), as_json=json_logs)
+    os.environ["VLLM_LOGGING_CONFIG_PATH"] = str(logging)
     for door in ("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "VLLM_SERVER_DEV_MODE", "VLLM_ALLOW_INSECURE_SERIALIZATION"):
         os.environ.pop(door, None)
