@@ -90,7 +90,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     max_schema_bytes: Positive
     max_schema_depth: Positive
     max_schema_repeats: Positive
-    max_schema_cpu_seconds: Positive
+    max_schema_cpu_seconds: Seconds
     schema_seconds: Seconds
     max_file_bytes: Positive
     max_uploads: Positive

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from socket import SO_LINGER, SOL_SOCKET
 
+import openai
 import pytest
 
 from tests.e2e.asking import ANSWERS, BASE, ENDLESS, ask
@@ -105,3 +106,27 @@ def test_a_thousand_clients_that_vanish_leave_the_engine_idle(server: ServerProc
     # The usage's database is open for a moment whenever it is written; what a wave left open would be there at each look.
     before, after = fewest_files(samples[WARM : WARM + LOOKS]), fewest_files(samples[-LOOKS:])
     assert all(count <= before[name] for name, count in after.items()), (before, after)
+
+
+def test_one_more_than_is_let_in_is_told_to_come_again_at_once(server: ServerProcess) -> None:
+    """While the engine is at work for all the others, who hang up: then the next is answered."""
+    crowd = [Client(number, stream=False) for number in range(WAVE)]
+
+    async def ask_all() -> None:
+        await asyncio.gather(*(client.ask(server.port) for client in crowd))
+
+    async def leave() -> None:
+        for client in crowd:
+            client.vanish()
+
+    with asyncio.Runner() as runner:
+        runner.run(ask_all())
+        server.wait(lambda: server.readiness["answers_in_flight"] == WAVE, SECOND)
+        began = time.monotonic()
+        with pytest.raises(openai.RateLimitError) as caught:
+            ask(server, "acme")
+        assert time.monotonic() - began < SECOND
+        assert int(caught.value.response.headers["retry-after"]) > 0
+        runner.run(leave())
+    server.wait(lambda: server.readiness["answers_in_flight"] == 0, SECOND)
+    assert ask(server, "acme") == ("acme@1", ANSWERS[1])

@@ -28,7 +28,7 @@ _CHUNK = 65536
 _NICE = 5  # the engine first, where it needs all cores
 
 
-def main(folder: Path, seconds: int) -> None:
+def main(folder: Path, seconds: float) -> None:
     """Answer until the input ends.
 
     Args:
@@ -86,7 +86,7 @@ def _sample(folder: Path) -> list[bytes]:
     return list(dict.fromkeys(drawn))
 
 
-def _fork(work: Callable[[], None], seconds: int) -> int:
+def _fork(work: Callable[[], None], seconds: float) -> int:
     """Have a fork do ``work`` within its limits; its process id."""
     if pid := os.fork():
         return pid
@@ -99,8 +99,8 @@ def _fork(work: Callable[[], None], seconds: int) -> int:
         memory = pages * resource.getpagesize() + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-        signal.alarm(_PATIENCE * seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)  # ends it; RLIMIT_CPU has whole seconds alone
+        signal.setitimer(signal.ITIMER_REAL, _PATIENCE * seconds)
         work()
     except MemoryError:
         os._exit(1)
@@ -127,4 +127,4 @@ def _try(vocabulary: Any, kind: str, spec: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]))

@@ -24,7 +24,7 @@ class Trials:
         seconds: that a request waits for what is said of its grammar.
     """
 
-    def __init__(self, folder: Path, *, cpu_seconds: int, seconds: float) -> None:
+    def __init__(self, folder: Path, *, cpu_seconds: float, seconds: float) -> None:
         self._command = (sys.executable, "-m", "services.server.engine.grammar_trial", str(folder), str(cpu_seconds))
         self._seconds = seconds
         self._said: OrderedDict[bytes, asyncio.Future[bool]] = OrderedDict()

@@ -118,8 +118,10 @@ async def test_form_without_a_file_is_refused(unchecked: Server) -> None:
 
 
 async def test_what_is_no_form_is_refused(unchecked: Server) -> None:
-    """Other content types are 415; a form that ends in the middle is 400."""
+    """Other content types are 415, and so is what is compressed; a form that ends in the middle is 400."""
     assert (await _post(unchecked, json={"purpose": "fine-tune"})).status_code == 415
+    form: dict[str, Any] = {"purpose": (None, "fine-tune"), "file": ("a.jsonl", GOOD)}
+    assert (await _post(unchecked, files=form, headers={"content-encoding": "gzip"})).status_code == 415
     headers = {"content-type": "multipart/form-data; boundary=x"}
     answer = await _post(
         unchecked, content=b'--x\r\nContent-Disposition: form-data; name="file"\r\n\r\nab', headers=headers
