@@ -82,7 +82,9 @@ clients: .venv/.ready environments ## OpenAI's SDKs and other clients, each in i
 engine:
 	tests/appliance/engine.sh
 
-appliance: .venv/.ready engine ## the appliance in containers on a real Docker engine (as root; installs one where there is none)
+KILLS ?= 1
+appliance: export WHETSTONE_ENGINE_KILLS = $(KILLS)
+appliance: .venv/.ready engine ## the appliance in containers on a real Docker engine (as root; installs one where there is none); KILLS=10 of the engine in its container
 	.venv/bin/python -m pytest -m appliance
 
 fast: .venv/.ready ## the tests that take less than a minute
