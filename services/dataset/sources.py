@@ -14,9 +14,9 @@ from typing import BinaryIO
 import msgspec
 
 from services.dataset.faults import DataRefused, Fault
+from services.registry.files import open_regular
 
 _CHUNK = 1024 * 1024
-_LINK = "is a symbolic link, which could lead out of the mount"
 
 
 class SourceFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +118,7 @@ def _find(datasets: Path, faults: list[Fault]) -> Iterator[Path]:
 def _copy(source: Path, name: str, target: Path) -> SourceFile:
     kind = source.lstat().st_mode
     if stat.S_ISLNK(kind):
-        raise _Unusable(_LINK)
+        raise _Unusable("is a symbolic link, which could lead out of the mount")
     if not stat.S_ISREG(kind):
         raise _Unusable("is not a regular file")
     if printable(name) != name:
@@ -140,17 +140,13 @@ def _copy(source: Path, name: str, target: Path) -> SourceFile:
 
 
 def _opened(source: Path) -> BinaryIO:
-    """Open a regular file and look again: another may have the name by now, and a pipe must not block."""
+    """Open a regular file: another may have the name by now."""
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return open_regular(source)
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno not in {errno.ELOOP, errno.EINVAL}:
             raise
-        raise _Unusable(_LINK) from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise _Unusable("is not a regular file")
-    return os.fdopen(descriptor, "rb")
+        raise _Unusable(str(error.strerror)) from error
 
 
 def _pieces(stream: BinaryIO) -> Iterator[bytes]:

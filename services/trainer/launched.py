@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -79,7 +80,8 @@ class Launched:
         code = self.child.wait()
         # A probe is ended beside the work, and its run's folder may be gone by then.
         if log_file is not None and log_file.parent.exists():
-            with log_file.open("ab") as log:
+            # Where the disk is full what it ended by is worth more.
+            with suppress(OSError), log_file.open("ab") as log:
                 log.write(self._printed.read_bytes())
         self._clear()
         return code

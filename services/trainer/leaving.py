@@ -60,7 +60,7 @@ class Leaving(Thread):
         """Its exit code, once this has ended.
 
         Raises:
-            Exception: why that cannot be known, such as a disk without room for its output.
+            Exception: why that cannot be known, such as an event that it wrote in part.
         """
         if self._error is not None:
             raise self._error

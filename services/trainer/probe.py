@@ -19,6 +19,7 @@ from services.trainer.launched import Launched
 from services.trainer.settings import LoraSettings
 from services.trainer.training.job import (
     BaseScored,
+    Failed,
     MachineFailed,
     Room,
     ScoreBase,
@@ -64,7 +65,7 @@ class Prober(Protocol):
 
         Raises:
             TrainingFailed: the adapter's files cannot be loaded back.
-            MachineFailed: the process was killed, as happens when the memory is full.
+            MachineFailed: the process was killed or the memory is full, its own or the card's.
         """
 
 
@@ -138,7 +139,9 @@ class ProcessProber:
         if not output.exists():
             self._ending.join()  # then the log is whole
             self._explain(launched.child.returncode, log)
-        scored = msgspec.json.decode(output.read_bytes(), type=Scored)
+        scored = msgspec.json.decode(output.read_bytes(), type=Scored | Failed)
+        if isinstance(scored, Failed):
+            raise MachineFailed(f"the finished adapter cannot be loaded back: {scored.reason}")
         return [
             ProbePrompt(token_ids=ids, base_logprobs=base, adapter_logprobs=adapter)
             for ids, (base, adapter) in zip(prompts, scored.pairs, strict=True)

@@ -1,8 +1,10 @@
 """What the operator sees while a run goes on, and the same as JSON lines in the run's folder."""
 
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import structlog
@@ -59,11 +61,15 @@ class RunLog:
         elif isinstance(event, Checkpoint):
             self._draw()
 
-    def close(self) -> None:
-        """Give the terminal back and draw the curve a last time."""
+    def __enter__(self) -> Self:
+        """Nothing: it takes events from the beginning."""
+        return self
+
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
+        """Give the terminal back and draw the curve a last time; what a run failed of is worth more than its curve."""
         if self._bar is not None:
             self._bar.stop()  # first: where the disk is full the terminal is given back too
-        with self._stream:
+        with suppress(*[OSError] if failed else []), self._stream:
             self._draw()
 
     def _step(self, step: Step) -> None:

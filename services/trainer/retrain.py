@@ -1,6 +1,7 @@
 """One retrain from the first row to the moved pointer; this file is the way of the data."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from services.dataset.personal.copies import redact_files
 from services.dataset.prepare import Prepared, prepare
 from services.dataset.sources import snapshot_hash
 from services.dataset.tokenizer import load_tokenizer
+from services.registry.errors import unwritable
 from services.registry.layout import Registry, check_adapter_name, model_name
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote
@@ -130,11 +132,9 @@ class Retrain:
                     run.enter("interrupted", f"at step {ended.step}")
                     return _interrupted(run, ended, parts)
                 published = self._publish(task.settings, base, run, prepared, ended, parts)
-        except MachineFailed as error:
-            run.enter("interrupted", str(error))
-            raise
         except TrainingFailed as error:
-            run.enter("failed", str(error))
+            with suppress(OSError):  # which may be what it ended by; a run that stays "running" can be continued, too
+                run.enter("interrupted" if isinstance(error, MachineFailed) else "failed", str(error))
             raise
         finally:
             runs.prune(self._paths.runs, _KEEP_RUNS, run, task.unfinished)
@@ -192,7 +192,6 @@ class Retrain:
             checkpoints=settings.checkpoints,
         )
         title = f"{settings.adapter.name}, run {run.record.run_id}"
-        log = RunLog(run.events, run.loss_curve, title=title, console=self._console)
         parts.begin("the worker's start")
         self._prober.expect(outline.base_folder)
 
@@ -200,10 +199,8 @@ class Retrain:
             if isinstance(event, Room):
                 self._prober.load_ahead(outline.base_folder, prepared.tokenizer, event, settings.lora)
 
-        try:
+        with RunLog(run.events, run.loss_curve, title=title, console=self._console) as log:
             return self._worker(job, run.folder, _all(parts.take, log, journal.trained, probe_ahead))
-        finally:
-            log.close()
 
     def _publish(
         self,
@@ -218,8 +215,11 @@ class Retrain:
         parts.begin("publishing")
         with staging(registry, adapter) as staged:
             base_folder = self._paths.models / base.name
-            collect(run.adapter, staged, base_folder=base_folder, lora=settings.lora, loss_curve=run.loss_curve)
-            (staged / ROWS).write_bytes(encode_rows(prepared.fates))
+            try:
+                collect(run.adapter, staged, base_folder=base_folder, lora=settings.lora, loss_curve=run.loss_curve)
+                (staged / ROWS).write_bytes(encode_rows(prepared.fates))
+            except OSError as error:
+                raise unwritable(f"{registry.root / adapter}: cannot publish", error) from error
             if not self._prober.has_loaded():
                 parts.begin("the worker's end")
                 self._worker.settle()  # for its memory

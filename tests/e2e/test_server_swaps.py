@@ -12,12 +12,14 @@ from typing import Any
 import openai
 import pytest
 
+from services.registry.errors import RegistryError
 from services.registry.layout import Registry
 from services.registry.manifest import Manifest
 from services.registry.pointer import promote, rollback
 from tests.e2e.adapters import publish_variant
 from tests.e2e.asking import ANSWERS, BASE, ask, stream_whole
 from tests.e2e.serving import ServerProcess, delete_adapters
+from tests.support.volumes import small, tree
 
 pytestmark = pytest.mark.e2e
 
@@ -249,6 +251,8 @@ def test_deleted_version_keeps_answering(server: ServerProcess, registry: Regist
 
 def test_lost_registry_keeps_answering(server: ServerProcess, registry: Registry) -> None:
     """The volume is unmounted: readiness says where to look, and what was loaded answers; then it is back."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
     said = f"{registry.root}: holds no adapter any more; check the volume"
     aside = registry.root.with_name("registry.aside")
     registry.root.rename(aside)
@@ -262,3 +266,32 @@ def test_lost_registry_keeps_answering(server: ServerProcess, registry: Registry
         aside.rename(registry.root)
     server.wait(lambda: said not in str(server.readiness["problems"]), 10)
     assert ask(server, "acme") == ("acme@2", ANSWERS[2])
+
+
+def test_full_registry_keeps_answering(
+    server: ServerProcess, registry: Registry, versions: dict[int, Manifest]
+) -> None:
+    """On a real file system without room a version and a pointer are written whole or not at all, and clients notice nothing of it."""
+    promote(registry, "acme", 2)
+    server.wait(lambda: server.readiness["adapters"]["acme"]["serving"] == "acme@2", 10)
+    published = registry.versions("acme")
+    weights = (registry.folder("acme", 1) / "adapter_model.safetensors").stat().st_size
+    asked = _Asked(server)
+    with small(registry.root, 256) as volume, asked.asking():
+        before = tree(registry.root)
+        for room in (0, weights // 2, weights + (2 << 12)):  # none, not for the weights, not for the manifest
+            volume.fill(but=room)
+            with pytest.raises((OSError, RegistryError), match="No space left on device"):
+                publish_variant(registry, versions[1], kind="")
+            volume.clear()
+        volume.fill(but=0)
+        with pytest.raises((OSError, RegistryError), match="No space left on device"):
+            promote(registry, "acme", 1)
+        count = len(asked.seen)
+        server.wait(lambda: len(asked.seen) > count + 3)
+        readiness = server.readiness
+        volume.clear()
+        assert tree(registry.root) == before
+    assert asked.failures == []
+    assert set(asked.seen) == {("acme@2", ANSWERS[2])}
+    assert (readiness["adapters"]["acme"]["serving"], registry.versions("acme")) == ("acme@2", published)

@@ -1,16 +1,24 @@
-"""Volumes that refuse: mounted read-only, or of another user."""
+"""Volumes that refuse: mounted read-only, full, or of another user."""
 
 import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 _SOMEBODY = 12345
 _ALL = (2**32 - 1, 2**32 - 1)
+
+
+def tree(registry: Path) -> dict[str, bytes]:
+    """Every file of a registry, but the lock: it says who held it last."""
+    files = (path for path in registry.rglob("*") if path.name != ".lock")
+    return {str(path.relative_to(registry)): path.read_bytes() if path.is_file() else b"" for path in files}
 
 
 class ReadOnly:
@@ -30,7 +38,7 @@ class ReadOnly:
     def unmount(self) -> None:
         """From now on it can be written again."""
         if self._mounted:
-            subprocess.run(["umount", self._folder], check=True)
+            _unmount(self._folder)
             self._mounted = False
 
 
@@ -42,6 +50,42 @@ def read_only(folder: Path) -> Iterator[ReadOnly]:
         yield volume
     finally:
         volume.unmount()
+
+
+class Small:
+    """A real file system of a few MiB in a folder's place, which can be full."""
+
+    def __init__(self, folder: Path) -> None:
+        self._ballast = folder / ".ballast"
+
+    def fill(self, *, but: int) -> None:
+        """Leave ``but`` bytes of room; whole pages of memory."""
+        stats = os.statvfs(self._ballast.parent)
+        with self._ballast.open("wb") as ballast:
+            os.posix_fallocate(ballast.fileno(), 0, stats.f_bavail * stats.f_frsize - but)
+
+    def clear(self) -> None:
+        """There is room again."""
+        self._ballast.unlink()
+
+
+@contextmanager
+def small(folder: Path, mebibytes: int = 16) -> Iterator[Small]:
+    """Within the block a file system of its own takes the folder's place, at once and with what the folder holds; what comes after is lost."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    with TemporaryDirectory() as made, ExitStack() as mounted:
+        for words in (["-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", made], ["--bind", made, str(folder)]):
+            subprocess.run(["mount", *words], check=True)
+            mounted.callback(_unmount, words[-1])
+            if words[-1] == made:
+                shutil.copytree(folder, made, symlinks=True, dirs_exist_ok=True)
+        yield Small(folder)
+
+
+def _unmount(folder: str | Path) -> None:
+    """At once, though a server may be reading there."""
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 @contextmanager

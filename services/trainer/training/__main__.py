@@ -30,6 +30,7 @@ from services.trainer.training.job import (
     Outline,
     TrainingFailed,
 )
+from services.trainer.training.machine import fault_of_machine
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import Place, end_with_parent, take_place
 
@@ -135,19 +136,6 @@ def _print_to(log_file: Path) -> None:
     with log_file.open("ab") as log:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(log.fileno(), stream.fileno())
-
-
-def fault_of_machine(error: Exception) -> str | None:
-    """One sentence where memory or disk is to blame, whatever library says so; None where neither is."""
-    words = str(error)
-    if isinstance(error, MemoryError) or "can't allocate memory" in words:
-        return "out of memory; lower recipe.rows_per_pass or recipe.max_length"
-    if isinstance(error, OSError) and error.errno is not None:
-        return f"{error.filename or 'a file'}: {error.strerror}; check the data volume and its free space"
-    # torch.save and safetensors tell of a full disk in errors of their own.
-    if any(mark in words for mark in ("enforce fail at inline_container", "iostream error", "os error")):
-        return "a checkpoint cannot be written; check the data volume and its free space"
-    return None
 
 
 if __name__ == "__main__":

@@ -92,14 +92,14 @@ class ScoreJob(ScoreBase, frozen=True, kw_only=True):
     """What to score and where to write the result.
 
     Attributes:
-        output: a JSON file with ``Scored``, which is whole as soon as it is there.
+        output: a JSON file with ``Scored``, or ``Failed`` where memory is full; it is whole as soon as it is there.
     """
 
     adapter_folder: Path
     output: Path
 
 
-class Scored(msgspec.Struct, frozen=True, kw_only=True):
+class Scored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):
     """What was scored.
 
     Attributes:

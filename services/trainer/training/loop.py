@@ -1,6 +1,7 @@
 """The training loop that both backends share: transformers' own, from the rows on disk to the adapter's files."""
 
 import math
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
@@ -8,7 +9,7 @@ from datasets import Dataset
 from transformers import PrinterCallback
 
 from services.common.killpoints import passing
-from services.trainer.training.job import Finished, Interrupted, MachineFailed, Observer, TrainingFailed, TrainingJob
+from services.trainer.training.job import Finished, Interrupted, Observer, TrainingFailed, TrainingJob
 from services.trainer.training.measure import Holdout
 from services.trainer.training.watch import NothingLeft, Watch
 
@@ -43,7 +44,7 @@ def run_loop(
 
     Raises:
         TrainingFailed: the loss is not finite, or the adapter did not change.
-        MachineFailed: the memory does not suffice.
+        torch.OutOfMemoryError: the memory does not suffice.
     """
     rows = Dataset.load_from_disk(str(job.train_rows))
     observer.loading("trainer")
@@ -51,14 +52,10 @@ def run_loop(
     trainer = make(rows, watch)
     trainer.remove_callback(PrinterCallback)  # it would write every step a second time
     observer.loading("first step")
-    try:
+    with suppress(
+        NothingLeft
+    ):  # killed between its last update and its publication; the checkpoint's weights are loaded
         trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
-    except NothingLeft:
-        pass  # the run was killed between its last update and its publication; the checkpoint's weights are loaded
-    except torch.OutOfMemoryError as error:
-        raise MachineFailed(
-            "the card's memory is full; lower recipe.rows_per_pass, recipe.max_length or set recipe.base_bits = 4"
-        ) from error
     if watch.interrupted_at is not None:
         observer.emit(Interrupted(step=watch.interrupted_at))
         return

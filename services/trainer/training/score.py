@@ -18,8 +18,9 @@ import torch
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM
 
 from services.common.parts import Parts
-from services.trainer.training.job import BaseScored, ScoreBase, Scored, ScoreJob
+from services.trainer.training.job import BaseScored, Failed, ScoreBase, Scored, ScoreJob
 from services.trainer.training.lora import lay_out, load_adapter
+from services.trainer.training.machine import full_memory
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import end_with_parent
 
@@ -95,11 +96,19 @@ def score_when_told(meeting: Meeting, load: Callable[[ScoreBase], Scorer] = Scor
     if ready is not None:
         meeting.tell(BaseScored())
     job = meeting.wait_for(ScoreJob)
-    if ready is None or not ready.fits(job):
-        ready = None  # first: its memory
-        ready = load(job)
+    found: Scored | Failed
+    try:
+        if ready is None or not ready.fits(job):
+            ready = None  # first: its memory
+            ready = load(job)
+        found = ready(job.adapter_folder)
+    except Exception as error:
+        if (reason := full_memory(error)) is None:
+            raise  # the traceback goes to probe.log
+        traceback.print_exc()
+        found = Failed(reason=reason, of_machine=True)
     unfinished = job.output.with_suffix(".new")
-    unfinished.write_bytes(msgspec.json.encode(ready(job.adapter_folder)))
+    unfinished.write_bytes(msgspec.json.encode(found))
     unfinished.rename(job.output)
 
 

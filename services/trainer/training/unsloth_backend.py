@@ -10,7 +10,7 @@ from trl import SFTConfig, SFTTrainer
 from unsloth import FastLanguageModel
 
 from services.trainer.training.backend import Train
-from services.trainer.training.job import MachineFailed, Observer, Outline, TrainingJob
+from services.trainer.training.job import Observer, Outline, TrainingJob
 from services.trainer.training.loop import arguments_of, run_loop
 from services.trainer.training.measure import measure_holdout
 from services.trainer.training.watch import Watch
@@ -24,33 +24,28 @@ def load(outline: Outline, observer: Observer) -> Train:
     dtype = torch.float32 if recipe.precision == "float32" else torch.bfloat16
     four_bit = recipe.base_bits == 4  # noqa: PLR2004 - bits
     observer.loading("base model")
-    try:
-        model, tokenizer = FastLanguageModel.from_pretrained(
-            model_name=str(outline.base_folder),
-            max_seq_length=recipe.max_length,
-            dtype=dtype,
-            load_in_4bit=four_bit,
-            load_in_16bit=not four_bit,
-            use_exact_model_name=True,  # this folder, not a repository that Unsloth prefers
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            random_state=recipe.seed,
-        )
-        model = FastLanguageModel.get_peft_model(
-            model,
-            r=outline.lora.rank,
-            lora_alpha=outline.lora.alpha,
-            lora_dropout=outline.lora.dropout,
-            target_modules=list(outline.lora.target_modules),
-            bias="none",
-            use_gradient_checkpointing="unsloth",
-            random_state=recipe.seed,
-        )
-    except torch.OutOfMemoryError as error:
-        raise MachineFailed(
-            "the card's memory does not hold the base model; set recipe.base_bits = 4 or stop other users of the card"
-        ) from error
+    model, tokenizer = FastLanguageModel.from_pretrained(
+        model_name=str(outline.base_folder),
+        max_seq_length=recipe.max_length,
+        dtype=dtype,
+        load_in_4bit=four_bit,
+        load_in_16bit=not four_bit,
+        use_exact_model_name=True,  # this folder, not a repository that Unsloth prefers
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        random_state=recipe.seed,
+    )
+    model = FastLanguageModel.get_peft_model(
+        model,
+        r=outline.lora.rank,
+        lora_alpha=outline.lora.alpha,
+        lora_dropout=outline.lora.dropout,
+        target_modules=list(outline.lora.target_modules),
+        bias="none",
+        use_gradient_checkpointing="unsloth",
+        random_state=recipe.seed,
+    )
     observer.loading("waiting for the rows")
 
     def train(job: TrainingJob) -> None:

@@ -33,6 +33,7 @@ from services.trainer.training.job import (
     Step,
     TrainingJob,
 )
+from services.trainer.worker import Worker
 from tests.support.adapters import base_weights, write_adapter, write_judgement
 from tests.support.tokenizers import CHATML, STRICT, byte_tokenizer, save_base
 from tests.unit.trainer.prober import FakeProber
@@ -64,6 +65,7 @@ class FakeWorker:
         fail: raised there, or before the first step where ``stop_at`` is None.
         before: called before the first step.
         unsettled: raised when its end is waited for.
+        width: of the base model that its adapter fits.
     """
 
     def __init__(
@@ -73,11 +75,13 @@ class FakeWorker:
         fail: Exception | None = None,
         before: Callable[[], None] | None = None,
         unsettled: Exception | None = None,
+        width: int = 4,
     ) -> None:
         self.jobs: list[TrainingJob] = []
         self.told: list[str] = []
         self.checkpoints_at_start: list[str] = []
         self._stop_at, self._fail, self._before, self._unsettled = stop_at, fail, before, unsettled
+        self._width = width
 
     def expect(self, _outline: Outline) -> None:
         """See ``Worker``."""
@@ -126,7 +130,8 @@ class FakeWorker:
                     raise self._fail
                 return Interrupted(step=step)
         job.adapter_folder.mkdir(exist_ok=True)
-        write_adapter(job.adapter_folder, rank=job.lora.rank, lora_alpha=job.lora.alpha, auto_mapping={"x": "y"})
+        config: Any = {"lora_alpha": job.lora.alpha, "auto_mapping": {"x": "y"}}
+        write_adapter(job.adapter_folder, rank=job.lora.rank, width=self._width, **config)
         finished = Finished(
             steps=4,
             train_loss=0.5,
@@ -232,7 +237,7 @@ class House:
 
     def retrain(
         self,
-        worker: FakeWorker,
+        worker: Worker,
         overrides: Sequence[str] = (),
         *,
         prober: Prober | None = None,

@@ -45,10 +45,9 @@ def told(folder: Path, *, terminal: bool, events: list[Event] = EVENTS) -> str:
     """What stays on the screen after ``events``."""
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=120, color_system=None)
-    log = RunLog(folder / "events.jsonl", folder / "loss.svg", title="acme", console=console)
-    for event in events:
-        log(event)
-    log.close()
+    with RunLog(folder / "events.jsonl", folder / "loss.svg", title="acme", console=console) as log:
+        for event in events:
+            log(event)
     return screen.getvalue()
 
 
@@ -86,11 +85,19 @@ def test_every_event_is_kept_and_the_curve_is_drawn(terminal: bool, tmp_path: Pa
     assert "step 4: 0.2500" in (tmp_path / "loss.svg").read_text()
 
 
-def test_a_full_disk_gives_the_terminal_back(tmp_path: Path) -> None:
+def end(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
+
+
+@pytest.mark.parametrize(("failure", "told"), [(None, "No space left"), (OSError("no more memory"), "no more memory")])
+def test_a_full_disk_gives_the_terminal_back_and_hides_no_failure(
+    failure: Exception | None, told: str, tmp_path: Path
+) -> None:
     (tmp_path / "loss.svg").symlink_to("/dev/full")
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120, color_system=None)
     log = RunLog(tmp_path / "events.jsonl", tmp_path / "loss.svg", title="acme", console=console)
-    with pytest.raises(OSError, match="No space left"):
-        log.close()
+    with pytest.raises(OSError, match=told), log:
+        end(failure)
     assert screen.getvalue().endswith("\x1b[?25h")

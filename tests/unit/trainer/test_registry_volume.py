@@ -1,20 +1,12 @@
 """A registry that the trainer cannot write: one sentence with folder and remedy, nothing half-written, no training lost."""
 
-from pathlib import Path
-
 import pytest
 
 from services.registry.check import verify_version
 from services.registry.errors import RegistryError
 from services.registry.pointer import promote, read_pointer
-from tests.support.volumes import mode_bits_count, of_another_user, read_only
+from tests.support.volumes import mode_bits_count, of_another_user, read_only, tree
 from tests.unit.trainer.house import FakeWorker, House
-
-
-def _tree(folder: Path) -> dict[str, bytes]:
-    """Every file, but the lock: it says who held it last."""
-    files = (path for path in folder.rglob("*") if path.name != ".lock")
-    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in files}
 
 
 @pytest.fixture
@@ -26,14 +18,14 @@ def served(house: House) -> House:
 
 
 def test_a_read_only_registry_is_found_before_the_training(served: House) -> None:
-    before, worker = _tree(served.registry.root), FakeWorker()
+    before, worker = tree(served.registry.root), FakeWorker()
     with read_only(served.registry.root) as volume:
         volume.mount()
         with pytest.raises(RegistryError, match=r"registry: Read-only file system; mount it writable$"):
             served.retrain(worker)
         with pytest.raises(RegistryError, match="mount it writable"):
             promote(served.registry, "acme", 1)
-    assert (worker.told, _tree(served.registry.root)) == ([], before)
+    assert (worker.told, tree(served.registry.root)) == ([], before)
     assert served.retrain(FakeWorker())[0].version == "acme@2"
 
 
@@ -41,22 +33,22 @@ def test_a_read_only_registry_is_found_before_the_training(served: House) -> Non
 def test_a_registry_of_another_user_is_found_before_the_training(served: House, place: str) -> None:
     folder, worker = served.registry.root / place, FakeWorker()
     folder.mkdir(exist_ok=True)
-    before = _tree(served.registry.root)
+    before = tree(served.registry.root)
     with mode_bits_count(), of_another_user(folder), pytest.raises(RegistryError) as refused:
         served.retrain(worker)
     assert str(refused.value).startswith(f"{folder}: Permission denied; give the registry to user ")
-    assert (worker.told, _tree(served.registry.root)) == ([], before)
+    assert (worker.told, tree(served.registry.root)) == ([], before)
     assert served.retrain(FakeWorker())[0].version == "acme@2"
 
 
 def test_a_registry_that_is_lost_while_training_costs_no_training(served: House) -> None:
     """Nothing of the version is there, the one before is in service, and the next retrain publishes the run that was trained."""
-    before = _tree(served.registry.root)
+    before = tree(served.registry.root)
     with read_only(served.registry.root) as volume:
         trained = FakeWorker(before=volume.mount)
         with pytest.raises(RegistryError, match=r"registry/acme: Read-only file system; mount it writable"):
             served.retrain(trained)
-        assert _tree(served.registry.root) == before
+        assert tree(served.registry.root) == before
     assert (pointer := read_pointer(served.registry, "acme")) is not None
     assert pointer.version == 1
     verify_version(served.registry, "acme", 1)

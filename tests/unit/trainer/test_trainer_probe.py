@@ -28,10 +28,11 @@ if ahead.exists():
     known = json.loads(ahead.read_text())
     assert known.pop('lora')['rank'] == 16 and known.items() <= job.items()
 with open({diary!r} + ' of the end', 'w') as end: end.write('ahead' if ahead.exists() else 'alone')
-def score():
+def say(**told):
     whole = Path(job['output']).with_suffix('.new')
-    whole.write_text(json.dumps(dict(pairs=[[[-1.0], [-0.5]] for _ in job['prompts']])))
+    whole.write_text(json.dumps(told))
     whole.rename(job['output'])
+def score(): say(type='scored', pairs=[[[-1.0], [-0.5]] for _ in job['prompts']])
 """
 
 
@@ -71,6 +72,12 @@ def test_an_adapter_that_cannot_be_loaded_back_is_the_trainings_fault(tmp_path: 
 def test_a_process_that_is_killed_is_the_machines_fault(tmp_path: Path) -> None:
     with pytest.raises(MachineFailed, match=r"was killed \(SIGKILL\)"):
         record("os.kill(os.getpid(), signal.SIGKILL)", tmp_path)
+
+
+def test_a_memory_that_is_full_is_the_machines_fault_and_no_adapters(tmp_path: Path) -> None:
+    """What was trained is not lost by it."""
+    with pytest.raises(MachineFailed, match=r"^the finished adapter cannot be loaded back: the card is full$"):
+        record("say(type='failed', reason='the card is full', of_machine=True)", tmp_path)
 
 
 def test_a_process_that_was_expected_scores_what_comes(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from services.trainer.training.job import Event, Loading, Step, TrainingJob
 from services.trainer.training.packed_backend import load as load_packed
 from tests.support.tokenizers import byte_tokenizer
 
+WIDTH = 32
 CONFIG = Path(__file__).resolve().parents[3] / "config"
 ROWS: tuple[tuple[int, ...], ...] = tuple(tuple(range(first, first + 9 + first)) for first in (3, 5, 8, 4, 6, 7))
 
@@ -27,7 +28,7 @@ def save_tiny(folder: Path) -> Path:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=WIDTH,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=2,

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from services.trainer.training.__main__ import fault_of_machine
+from services.trainer.training.machine import fault_of_machine
 
 
 @contextmanager
@@ -28,7 +28,12 @@ def write_weights(folder: Path) -> None:
         save_file({"a": torch.zeros(10_000)}, folder / "weights.safetensors")
 
 
+def fail(error: Exception) -> None:
+    raise error
+
+
 DISK = "check the data volume and its free space"
+CARD = "the card's memory is full; stop other users of the card, set recipe.base_bits = 4, or lower recipe.rows_per_pass or recipe.max_length"
 MEMORY = "out of memory; lower recipe.rows_per_pass or recipe.max_length"
 
 
@@ -41,8 +46,11 @@ MEMORY = "out of memory; lower recipe.rows_per_pass or recipe.max_length"
         (write_weights, f"a checkpoint cannot be written; {DISK}"),
         (lambda _: bytearray(1 << 60), MEMORY),
         (lambda _: torch.empty(1 << 58), MEMORY),
+        (lambda _: fail(torch.OutOfMemoryError()), CARD),
+        (lambda _: fail(RuntimeError("CUDA error: out of memory")), CARD),
+        (lambda _: fail(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`")), CARD),
     ],
-    ids=["full disk", "no file", "torch", "safetensors", "memory", "torch memory"],
+    ids=["full disk", "no file", "torch", "safetensors", "memory", "torch memory", "card", "driver", "cublas"],
 )
 def test_what_the_machine_is_to_blame_for_is_said_in_one_sentence(
     action: Callable[[Path], object], reason: str, tmp_path: Path

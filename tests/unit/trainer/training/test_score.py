@@ -9,7 +9,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from services.trainer.training.job import BaseScored, ScoreBase, Scored, ScoreJob
+from services.trainer.training.job import BaseScored, Failed, ScoreBase, Scored, ScoreJob
 from services.trainer.training.lora import lay_out, load_adapter
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.score import Scorer, score_when_told
@@ -109,6 +109,28 @@ def test_what_was_loaded_ahead_in_vain_is_loaded_when_there_is_an_adapter(
     vain = ScoreBase(base_folder=folder, prompts=PROMPTS[:1])
     assert scores.meeting(_folder(tmp_path / "vain"), ahead=vain).pairs == alone.pairs
     assert (scores.loads, scores.said) == (2, ahead == "other prompts")
+
+
+class FullCard:
+    """A card that holds no base model."""
+
+    def __init__(self) -> None:
+        self.tried = 0
+
+    def __call__(self, _wanted: ScoreBase) -> Scorer:
+        """See ``Scorer``."""
+        self.tried += 1
+        raise torch.OutOfMemoryError
+
+
+def test_a_card_that_is_full_beside_the_training_and_after_it_is_told_in_one_sentence(tmp_path: Path) -> None:
+    meeting, output, card = Meeting(tmp_path), tmp_path / "scores.json", FullCard()
+    meeting.tell(ScoreBase(base_folder=tmp_path, prompts=PROMPTS))
+    meeting.tell(ScoreJob(base_folder=tmp_path, prompts=PROMPTS, adapter_folder=tmp_path, output=output))
+    score_when_told(meeting, card)
+    failed = msgspec.json.decode(output.read_bytes(), type=Failed)
+    assert failed.reason.startswith("the card's memory is full; ")
+    assert (failed.of_machine, card.tried) == (True, 2)
 
 
 def _folder(folder: Path) -> Path:
