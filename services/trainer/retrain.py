@@ -114,7 +114,7 @@ class Retrain:
         parts.begin("rows")
         base = read_base_model(self._paths.models, self._base_settings.base_model)
         outline = _outline(task.settings, self._paths.models / base.name)
-        self._worker.expect(outline)  # it loads the base model while the rows are read
+        self._worker.announce(outline)  # it imports while the rows are read
         try:
             return self._way(task, base, outline, journal, parts)
         finally:
@@ -179,6 +179,7 @@ class Retrain:
         parts: RetrainParts,
     ) -> Finished | Interrupted:
         parts.begin("handing over")
+        self._worker.expect(outline)  # the rows have passed: it loads the base model
         resume_from = newest_whole(run.checkpoints)
         if resume_from is not None:
             self._console.print(f"continuing from {resume_from.name}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from services.trainer.cards import choose_cards, visible_cards
@@ -16,6 +17,7 @@ from services.trainer.checkpoints import step_of
 from services.trainer.launched import Launched
 from services.trainer.leaving import Heard, Leaving
 from services.trainer.training.job import (
+    Announced,
     Event,
     Failed,
     Finished,
@@ -33,11 +35,18 @@ from services.trainer.training.meeting import Meeting
 class Worker(Protocol):
     """Trains a job somewhere else and reports."""
 
-    def expect(self, outline: Outline, /) -> None:
-        """Get ready for a job of this outline, which may come soon.
+    def announce(self, outline: Outline, /) -> None:
+        """Start what a job of this outline needs, whose rows are still read: libraries are imported, no model is loaded.
 
         Raises:
             TrainingFailed: it asks for what this machine lacks.
+        """
+
+    def expect(self, outline: Outline, /) -> None:
+        """Load the base model for a job of this outline, whose rows have passed.
+
+        Raises:
+            TrainingFailed: as ``announce``.
         """
 
     def dismiss(self) -> None:
@@ -145,17 +154,21 @@ class ProcessWorker:
         else:
             self._launched = Launched(lambda meeting: _told(meeting, foreseen, self._worker), self._cache)
 
-    def expect(self, outline: Outline) -> None:
+    def announce(self, outline: Outline) -> None:
         """See ``Worker``."""
         if self._stop.requested:
             return
         if self._launched is None or not self._launched.lives or not self._fits(outline):
             self.dismiss()
-            command = self._command(outline)
-            self._launched = Launched(lambda meeting: _told(meeting, outline, command), self._cache)
-        elif self._outline is None:
-            self._launched.tell(outline)
+            command, announced = self._command(outline), Announced(**msgspec.structs.asdict(outline))
+            self._launched = Launched(lambda meeting: _told(meeting, announced, command), self._cache)
         self._outline = outline
+
+    def expect(self, outline: Outline) -> None:
+        """See ``Worker``."""
+        self.announce(outline)
+        if self._launched is not None:
+            self._launched.tell(outline)
 
     def _fits(self, outline: Outline) -> bool:
         """Whether what was started can do a job like this; Unsloth has to be imported before what is."""

@@ -20,6 +20,7 @@ from services.trainer.training.backend import (
     rehearse_usual_backend,
 )
 from services.trainer.training.job import (
+    Announced,
     Event,
     Failed,
     Foreseen,
@@ -95,8 +96,10 @@ def _train(meeting: Meeting, place: Place, pipe: EventPipe) -> None:
 
 
 def get_ready(meeting: Meeting, place: Place, observer: Observer) -> Train:
-    """Import, and load the base model when an outline is told; before that for one that is foreseen."""
-    if not meeting.was_told(Outline):
+    """Import, and load the base model when an outline is told; before that for one that is foreseen, and for none that is announced."""
+    if meeting.was_told(Announced):
+        choose_backend(meeting.wait_for(Announced).recipe, place)  # which imports it
+    else:
         import_usual_backend()
     ahead = _load_ahead(meeting.wait_for(Foreseen), observer) if meeting.was_told(Foreseen) else None
     outline = meeting.wait_for(Outline)

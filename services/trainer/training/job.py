@@ -32,6 +32,10 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Announced(Outline, frozen=True, kw_only=True):
+    """The outline of a job whose rows are still read: the worker imports for it."""
+
+
 class Foreseen(Outline, frozen=True, kw_only=True):
     """An outline that the next job may have: the worker loads for it, and loads anew for a job that it does not suit."""
 

@@ -83,6 +83,10 @@ class FakeWorker:
         self._stop_at, self._fail, self._before, self._unsettled = stop_at, fail, before, unsettled
         self._width = width
 
+    def announce(self, _outline: Outline) -> None:
+        """See ``Worker``."""
+        self.told.append("announce")
+
     def expect(self, _outline: Outline) -> None:
         """See ``Worker``."""
         self.told.append("expect")

@@ -115,18 +115,21 @@ def test_a_request_to_stop_while_publishing_lets_it_finish(house: House) -> None
     assert outcome.version == "acme@1"
 
 
-@pytest.mark.parametrize("fault", ["bad row", "link", "no base model"])
-def test_a_retrain_is_refused_before_the_worker_starts_and_keeps_no_copy(house: House, fault: str) -> None:
+@pytest.mark.parametrize("fault", ["bad row", "link", "few rows", "no base model"])
+def test_a_retrain_is_refused_before_a_model_is_loaded_and_keeps_no_copy(house: House, fault: str) -> None:
+    """A worker that had begun to import is sent away."""
     if fault == "bad row":
         (house.paths.datasets / "b.jsonl").write_text('{"prompt": "a"}')
     elif fault == "link":
         (house.paths.datasets / "b.jsonl").symlink_to("a.jsonl")
+    elif fault == "few rows":
+        house.write_rows(2)
     else:
         shutil.rmtree(house.paths.models / "tiny-base")
     worker = FakeWorker()
     with pytest.raises((DataRefused, BaseModelError)):
         house.retrain(worker)
-    assert worker.jobs == []
+    assert worker.told == ([] if fault == "no base model" else ["announce", "dismiss"])
     assert house.runs == []
 
 
@@ -201,10 +204,16 @@ def test_old_runs_go_whatever_became_of_them_and_with_them_the_copies_of_the_row
     assert house.runs == began[-5:]
 
 
-def test_the_worker_gets_ready_while_the_rows_are_read(house: House) -> None:
+def test_the_worker_imports_while_the_rows_are_read_and_loads_when_they_have_passed(house: House) -> None:
     worker = FakeWorker()
-    house.retrain(worker)
-    assert worker.told == ["expect", "job", "settle", "settle", "dismiss"]
+
+    class Read(Rows, frozen=True, kw_only=True):
+        def copy(self, snapshot: Path) -> Snapshot:
+            worker.told.append("rows")
+            return super().copy(snapshot)
+
+    house.retrain(worker, task=house.task(rows=Read(training=house.paths.datasets)))
+    assert worker.told == ["announce", "rows", "expect", "job", "settle", "settle", "dismiss"]
 
 
 def test_what_scores_the_probe_gets_ready_beside_the_training_and_not_before(house: House) -> None:
@@ -212,14 +221,14 @@ def test_what_scores_the_probe_gets_ready_beside_the_training_and_not_before(hou
     worker = FakeWorker()
     house.retrain(worker, prober=FakeProber(told=worker.told))
     assert worker.told == [
-        *("expect", "expect a probe", "job", "settle", "probe", "settle", "dismiss the prober", "dismiss"),
+        *("announce", "expect", "expect a probe", "job", "settle", "probe", "settle", "dismiss the prober", "dismiss"),
     ]
 
 
 def test_a_probe_that_has_its_memory_does_not_wait_for_that_of_the_training(house: House) -> None:
     worker = FakeWorker()
     house.retrain(worker, prober=FakeProber(told=worker.told, loaded=True))
-    assert worker.told[2:5] == ["job", "probe", "settle"]
+    assert worker.told[3:6] == ["job", "probe", "settle"]
 
 
 @pytest.mark.parametrize("loaded", [True, False])
@@ -237,11 +246,3 @@ def test_a_training_that_fails_sends_away_what_would_have_scored_its_probe(house
     with pytest.raises(TrainingFailed):
         house.retrain(worker, prober=FakeProber(told=worker.told))
     assert worker.told[-2:] == ["dismiss the prober", "dismiss"]
-
-
-def test_rows_that_are_refused_send_the_worker_away(house: House) -> None:
-    house.write_rows(2)
-    worker = FakeWorker()
-    with pytest.raises(DataRefused):
-        house.retrain(worker)
-    assert worker.told == ["expect", "dismiss"]

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +16,20 @@ from services.trainer.worker import ProcessWorker, Stop
 from tests.conftest import REPOSITORY
 from tests.support.processes import lives, until
 
-# Writes down who it is and what it is told, one line each, and trains when it has a job.
+# Writes down who it is and what it is told, one line each; loads for an outline, and trains when it has a job.
 PROGRAM = """
 import json, os, sys, time
 from pathlib import Path
 folder, diary = Path(sys.argv[1]), Path({diary!r})
 def note(what):
     with diary.open('a') as stream: stream.write(what + '\\n')
-told = dict(outline=' with an outline', foreseen=' with one that is foreseen')
+told = dict(announced=', announced', foreseen=', foreseen')
 note(f'{{os.getpid()}} began' + ''.join(words for name, words in told.items() if (folder / (name + '.json')).exists()))
 print('before', flush=True)
 pipe = open(folder / 'events', 'w', buffering=1)
-while not (folder / 'handover.json').exists(): time.sleep(0.01)
-note(f'{{os.getpid()}} trains')
+for order, what in (('outline', 'loads'), ('handover', 'trains')):
+    while not (folder / (order + '.json')).exists(): time.sleep(0.01)
+    note(f'{{os.getpid()}} {{what}}')
 pipe.write(json.dumps(dict(type='finished', steps=2, train_loss=1.0, holdout_loss=None, update_norm=1.0, tokens=9, seconds=1.0, backend='x')) + '\\n')
 """
 
@@ -70,21 +72,26 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench.worker.dismiss()
 
 
-def test_a_worker_that_is_expected_begins_at_once_and_does_the_job_when_it_comes(
+def test_a_worker_begins_when_a_job_is_announced_loads_when_it_is_expected_and_trains_when_it_comes(
     bench: Bench, job: TrainingJob
 ) -> None:
-    bench.worker.expect(job.outline)
+    """What it is told before the rows have passed is not yet to load the base model, however long that takes."""
+    bench.worker.announce(job.outline)
     bench.wait(1)
+    time.sleep(0.2)
+    assert bench.diary == ["a began, announced"]
+    bench.worker.expect(job.outline)
+    bench.wait(2)
     assert isinstance(bench.run(job), Finished)
-    assert bench.diary == ["a began with an outline", "a trains"]
+    assert bench.diary == ["a began, announced", "a loads", "a trains"]
 
 
 def test_a_spare_worker_does_the_job_that_comes(bench: Bench, job: TrainingJob) -> None:
     bench.worker.start()
     bench.wait(1)
-    bench.worker.expect(job.outline)
+    bench.worker.announce(job.outline)
     assert isinstance(bench.run(job), Finished)
-    assert bench.diary == ["a began", "a trains"]
+    assert bench.diary == ["a began", "a loads", "a trains"]
 
 
 def foreseen(job: TrainingJob, **recipe: object) -> Foreseen:
@@ -98,7 +105,7 @@ def test_a_spare_worker_that_foresees_a_job_does_whatever_job_comes(bench: Bench
     bench.worker.start(foreseen(job, seed=job.recipe.seed + 1))
     bench.wait(1)
     assert isinstance(bench.run(job), Finished)
-    assert bench.diary == ["a began with one that is foreseen", "a trains"]
+    assert bench.diary == ["a began, foreseen", "a loads", "a trains"]
 
 
 def test_a_job_with_unsloth_is_not_foreseen(bench: Bench, job: TrainingJob) -> None:
@@ -112,7 +119,7 @@ def test_every_job_has_a_process_of_its_own(bench: Bench, job: TrainingJob) -> N
     for _ in range(2):
         bench.worker.expect(job.outline)
         bench.run(job)
-    assert bench.diary == ["a began with an outline", "a trains", "b began with an outline", "b trains"]
+    assert bench.diary == ["a began, announced", "a loads", "a trains", "b began, announced", "b loads", "b trains"]
 
 
 def test_a_worker_that_died_before_its_job_is_replaced(bench: Bench, job: TrainingJob) -> None:
@@ -121,14 +128,14 @@ def test_a_worker_that_died_before_its_job_is_replaced(bench: Bench, job: Traini
     os.kill(process, signal.SIGKILL)
     until(lambda: not lives(process))
     assert isinstance(bench.run(job), Finished)
-    assert bench.diary == ["a began", "b began with an outline", "b trains"]
+    assert bench.diary == ["a began", "b began, announced", "b loads", "b trains"]
 
 
 def test_a_job_that_differs_from_what_was_expected_has_another_worker(bench: Bench, job: TrainingJob) -> None:
-    bench.worker.expect(job.outline)
+    bench.worker.announce(job.outline)
     process = bench.wait(1)
     bench.run(msgspec.structs.replace(job, base_folder=job.base_folder / "another"))
-    assert bench.diary == ["a began with an outline", "b began with an outline", "b trains"]
+    assert bench.diary == ["a began, announced", "b began, announced", "b loads", "b trains"]
     assert not lives(process)
 
 
@@ -136,11 +143,11 @@ def test_unsloth_is_imported_by_a_worker_that_has_imported_nothing_else(bench: B
     """It patches what is imported after it."""
     bench.worker.start()
     process = bench.wait(1)
-    bench.worker.expect(
+    bench.worker.announce(
         msgspec.structs.replace(job.outline, recipe=msgspec.structs.replace(job.recipe, backend="unsloth"))
     )
     bench.wait(2)
-    assert bench.diary == ["a began", "b began with an outline"]
+    assert bench.diary == ["a began", "b began, announced"]
     assert not lives(process)
 
 
@@ -152,7 +159,7 @@ def test_where_there_are_several_cards_no_worker_begins_before_a_job_says_on_how
 
 
 def test_a_worker_that_is_dismissed_is_gone(bench: Bench, job: TrainingJob) -> None:
-    bench.worker.expect(job.outline)
+    bench.worker.announce(job.outline)
     process = bench.wait(1)
     bench.worker.dismiss()
     assert not lives(process)

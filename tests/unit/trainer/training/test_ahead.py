@@ -12,7 +12,7 @@ from transformers.models.llama import modeling_llama
 
 from services.trainer.training import __main__ as worker
 from services.trainer.training.backend import forget_usual_backend
-from services.trainer.training.job import Foreseen, Loading, Outline, TrainingJob
+from services.trainer.training.job import Announced, Foreseen, Loading, Outline, TrainingFailed, TrainingJob
 from services.trainer.training.meeting import Meeting
 from services.trainer.training.place import ALONE
 from services.trainer.training.rehearsal import rehearse
@@ -45,6 +45,34 @@ def done(runs: TinyRuns, job: TrainingJob, told: Foreseen | None) -> Watcher:
 def loads(watcher: Watcher) -> int:
     """How often the base model was loaded."""
     return sum(isinstance(event, Loading) and event.what == "base model" for event in watcher.events)
+
+
+class Refused(Exception):
+    """The rows do not pass."""
+
+
+class RowsAreRead(Meeting):
+    """In which no outline comes: a worker that waits for one has done all that it does before."""
+
+    def wait_for(self, kind: type[Any]) -> Any:
+        """See ``Meeting``."""
+        if kind is Outline:
+            raise Refused
+        return super().wait_for(kind)
+
+
+def test_no_base_model_is_loaded_for_a_job_whose_rows_are_still_read(runs: TinyRuns, tmp_path: Path) -> None:
+    """What its outline tells is which libraries it needs: on a machine without them it ends at once."""
+    meeting, watcher = RowsAreRead(tmp_path), Watcher()
+    job = runs.job("announced", rows=runs.root / "rows")
+    meeting.tell(Announced(**msgspec.structs.asdict(job.outline)))
+    with pytest.raises(Refused):
+        worker.get_ready(meeting, ALONE, watcher)
+    assert watcher.events == []
+    recipe = msgspec.structs.replace(job.recipe, backend="unsloth")
+    meeting.tell(Announced(**msgspec.structs.asdict(job.outline) | {"recipe": recipe}))
+    with pytest.raises(TrainingFailed, match="unsloth"):
+        worker.get_ready(meeting, ALONE, watcher)
 
 
 @pytest.mark.parametrize(
