@@ -4,7 +4,6 @@ from pathlib import Path
 
 from services.base_model.errors import BaseModelError
 from services.base_model.identity import REMEDY, WEIGHTS_SUFFIX
-from services.registry.files import open_regular
 from services.registry.tensors import Tensor, read_header
 from services.registry.weights import BaseShapes
 
@@ -23,7 +22,7 @@ def read_shapes(folder: Path) -> BaseShapes:
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob(f"*{WEIGHTS_SUFFIX}")):
         try:
-            with open_regular(file) as stream:
+            with file.open("rb") as stream:  # a link, too: what it leads to has the base model's fingerprint
                 tensors |= read_header(stream, most=_MAX_HEADER_BYTES).tensors
         except OSError as error:
             raise BaseModelError(f"{file}: {error.strerror}; {REMEDY}") from error
@@ -38,6 +37,11 @@ def read_shapes(folder: Path) -> BaseShapes:
             for name, shape in unpacked.items()
             if name.endswith(_WEIGHT) and len(shape) == 2  # noqa: PLR2004 - a matrix: norms have one side, convolutions more
         },
+        packed=frozenset(
+            name.removesuffix(_WEIGHT).rpartition(".")[2]
+            for name in tensors.keys() - unpacked.keys()
+            if name.endswith(_WEIGHT)
+        ),
         widest=max((side for shape in unpacked.values() for side in shape), default=0),
         tensors=len(tensors),
     )

@@ -1,6 +1,6 @@
 """What a version must be before an engine may see it: whole, safe, and made for this base model.
 
-Nothing is read that has no bound: of the weights only the header, until it says that they are no larger than the base model allows.
+What is read for it has a bound: of the weights only the header, until it says that they are no larger than the base model allows.
 """
 
 import hashlib
@@ -71,13 +71,16 @@ def check_version(registry: Registry, adapter: str, version: int, expectation: E
             f"{name}: adapts {', '.join(sorted(strange))}, which the engine was not started to adapt; "
             "add it to engine.target_modules in config/server.toml, or leave it out of lora.target_modules"
         )
-    check_weights(name, folder / ADAPTER_WEIGHTS, rank=manifest.lora.rank, base=expectation.base_shapes)
+    try:
+        check_weights(name, folder / ADAPTER_WEIGHTS, rank=manifest.lora.rank, base=expectation.base_shapes)
+    except OSError as error:
+        raise VersionRefused(f"{name}: {ADAPTER_WEIGHTS}: {because(error)}") from error
     _check_hash(name, folder / ADAPTER_WEIGHTS, manifest.files[ADAPTER_WEIGHTS])
     return manifest
 
 
 def verify_version(registry: Registry, adapter: str, version: int) -> Manifest:
-    """Compare every file of a version with its manifest: names, sizes, hashes; nothing more, nothing less.
+    """Compare every file of a version with its manifest: names, sizes, hashes; nothing more, nothing less, and whatever their size.
 
     Raises:
         VersionRefused: with the file and what is wrong with it.

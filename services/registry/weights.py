@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.registry.errors import VersionRefused, because
+from services.registry.errors import VersionRefused
 from services.registry.files import open_regular
 from services.registry.tensors import Header, Tensor, read_header
 
@@ -22,22 +22,26 @@ class BaseShapes(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         modules: shape of a module's weight, [out, in], by its path; without those that are stored packed.
+        packed: last names of those that are.
         widest: the longest side of any tensor that is not packed.
         tensors: how many there are; packed ones, too.
     """
 
     modules: dict[str, Shape]
+    packed: frozenset[str] = frozenset()
     widest: int
     tensors: int
 
     def of(self, module: str) -> list[Shape]:
-        """What a module's weight may be; none where its name is nowhere, or packed.
+        """What a module's weight may be; none where its name is nowhere, or a namesake is packed.
 
         That is its own shape, or those of its namesakes where the model in memory has other paths than its files.
         """
         if module in self.modules:
             return [self.modules[module]]
         own = module.rpartition(".")[2]
+        if own in self.packed:
+            return []
         return sorted({shape for path, shape in self.modules.items() if path.rpartition(".")[2] == own})
 
 
@@ -54,12 +58,11 @@ def check_weights(name: str, file: Path, *, rank: int, base: BaseShapes) -> None
 
     Raises:
         VersionRefused: with the reason.
+        OSError: it cannot be read.
     """
     try:
         with open_regular(file) as stream:
             header = read_header(stream, most=MAX_HEADER_BYTES)
-    except OSError as error:
-        raise VersionRefused(f"{name}: {file.name}: {because(error)}") from error
     except ValueError as error:
         raise VersionRefused(f"{name}: {file.name}: {error}") from error
     try:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from services.base_model.errors import BaseModelError
 from services.base_model.identity import BaseSettings, read_base_model
+from services.base_model.shapes import read_shapes
 from services.common.consoles import unbroken
 from services.common.logs import configure_logs
 from services.common.paths import DataPaths
@@ -72,6 +73,7 @@ def _serve(parsed: argparse.Namespace) -> int:
         settings=settings,
         paths=paths,
         base=base,
+        base_shapes=read_shapes(paths.models / base.name),
         defaults=load("training", JobDefaults),
         start_engine=vllm_starter(settings, paths, base, json_logs=parsed.json_logs),
         published_at=os.environ.get("WHETSTONE_PUBLISHED_AT", ""),

@@ -18,6 +18,7 @@ from services.jobs.errors import DatabaseUnusable
 from services.jobs.files import FileStore
 from services.jobs.settings import JobDefaults
 from services.registry.layout import Registry
+from services.registry.weights import BaseShapes
 from services.server.adapters.expected import expected_of_adapters
 from services.server.adapters.probe import Prober
 from services.server.adapters.reconcile import Reconciler
@@ -68,6 +69,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     settings: ServerSettings
     paths: DataPaths
     base: BaseModel
+    base_shapes: BaseShapes
     defaults: JobDefaults
     start_engine: StartEngine
     published_at: str = ""
@@ -252,7 +254,7 @@ def build_model(plan: Plan, services: Services, engine: Engine) -> Model:
         prober,
         services.metrics,
         services.canaries,
-        expectation=expected_of_adapters(plan.base, plan.paths.models, settings.engine),
+        expectation=expected_of_adapters(plan.base, plan.base_shapes, settings.engine),
         capacity=settings.engine.max_cpu_loras,
     )
     if isinstance(engine, MergingEngine):

@@ -133,7 +133,7 @@ class Retrain:
                     return _interrupted(run, ended, parts)
                 published = self._publish(task.settings, base, run, prepared, ended, parts)
         except TrainingFailed as error:
-            with suppress(OSError):  # which may be what it ended by; a run that stays "running" can be continued, too
+            with suppress(OSError):  # which may be what it ended by; a run that stays "running" is tried once more
                 run.enter("interrupted" if isinstance(error, MachineFailed) else "failed", str(error))
             raise
         finally:
@@ -220,7 +220,7 @@ class Retrain:
                 collect(run.adapter, staged, base_folder=base_folder, lora=settings.lora, loss_curve=run.loss_curve)
                 (staged / ROWS).write_bytes(encode_rows(prepared.fates))
             except OSError as error:
-                raise unwritable(f"{registry.root / adapter}: cannot publish", error) from error
+                raise unwritable(f"{error.filename or registry.root / adapter}: cannot publish", error) from error
             if not self._prober.has_loaded():
                 parts.begin("the worker's end")
                 self._worker.settle()  # for its memory

@@ -45,7 +45,7 @@ def test_a_step_that_fails_tells_nothing_of_what_it_held(server: ServerProcess) 
     asking = threading.Thread(target=ask)
     asking.start()
     server.wait(lambda: server.readiness["answers_in_flight"] == 1)
-    time.sleep(1)  # until the engine's core has begun the step
+    time.sleep(3)  # until the engine's core has begun the step
     os.kill(worker, signal.SIGKILL)
     asking.join(30)
     assert server.process.wait(30) == EXIT_FAILED

@@ -121,7 +121,7 @@ def test_one_more_than_is_let_in_is_told_to_come_again_at_once(server: ServerPro
 
     with asyncio.Runner() as runner:
         runner.run(ask_all())
-        server.wait(lambda: server.readiness["answers_in_flight"] == WAVE, SECOND)
+        server.wait(lambda: server.readiness["answers_in_flight"] == WAVE)
         began = time.monotonic()
         with pytest.raises(openai.RateLimitError) as caught:
             ask(server, "acme")

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 # Modules that fill their lines with requests' own words or tokens.
-_QUOTING = (
+QUOTING = (
     "vllm.logging_utils.dump_input",
     "vllm.v1.core.sched.scheduler",
     "vllm.v1.engine.detokenizer",
@@ -21,7 +21,7 @@ class Discreet(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change ``record`` where it may quote; always true."""
-        if record.name.startswith(_QUOTING):
+        if record.name.startswith(QUOTING):
             record.args = ()
             if record.exc_info and record.exc_info[0]:
                 record.msg = f"{record.msg} ({record.exc_info[0].__name__})"

@@ -23,6 +23,7 @@ def prepare_environment(settings: EngineSettings, *, json_logs: bool | None = No
         HF_HUB_OFFLINE="1",
         TRANSFORMERS_OFFLINE="1",
         TOKENIZERS_PARALLELISM="true",  # texts that come at once, each on a core
+        VLLM_CONFIGURE_LOGGING="1",  # by the file below; with 0 vLLM would not start
         VLLM_PLUGINS="",  # none: where it is unset, vLLM loads whatever installed package declares itself one
         VLLM_WORKER_MULTIPROC_METHOD="spawn",  # this process has threads, which a fork would tear apart
         VLLM_CPU_KVCACHE_SPACE=str(settings.cpu_kv_cache_gib),

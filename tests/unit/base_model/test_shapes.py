@@ -79,7 +79,26 @@ def test_packed_weights_do_not_tell_a_shape(tmp_path: Path) -> None:
     packed = safetensors({"model.layers.0.q_proj.weight": (72, 1)}, dtype="U8")
     (tmp_path / "model-1.safetensors").write_bytes(packed)
     (tmp_path / "model-2.safetensors").write_bytes(safetensors({"embed_tokens.weight": (16, 4), "norm.weight": (4,)}))
-    assert read_shapes(tmp_path) == BaseShapes(modules={"embed_tokens": (16, 4)}, widest=16, tensors=3)
+    assert read_shapes(tmp_path) == BaseShapes(
+        modules={"embed_tokens": (16, 4)}, packed=frozenset({"q_proj"}), widest=16, tensors=3
+    )
+
+
+def test_a_packed_module_is_not_held_against_a_namesake_that_is_not(tmp_path: Path) -> None:
+    """Such as that of a picture's encoder, which is left as it was where the language model is packed."""
+    packed = safetensors({"language.0.q_proj.weight": (72, 1)}, dtype="U8")
+    (tmp_path / "model-1.safetensors").write_bytes(packed)
+    others = safetensors({"vision.0.q_proj.weight": (6, 8), "embed_tokens.weight": (16, 4)})
+    (tmp_path / "model-2.safetensors").write_bytes(others)
+    base = read_shapes(tmp_path)
+    assert (base.of("language.0.q_proj"), base.of("vision.0.q_proj")) == ([], [(6, 8)])
+
+
+def test_weights_may_be_links(tmp_path: Path) -> None:
+    """As the Hub's own cache has them."""
+    (tmp_path / "blob").write_bytes(safetensors({"a.q_proj.weight": (4, 4)}))
+    (tmp_path / "model.safetensors").symlink_to("blob")
+    assert read_shapes(tmp_path).of("a.q_proj") == [(4, 4)]
 
 
 @pytest.mark.parametrize("content", [None, b"", json.dumps({}).encode(), safetensors({"w.weight": (2, 2)}, dtype="U8")])

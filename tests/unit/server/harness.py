@@ -32,7 +32,7 @@ from services.server.settings import (
     ResponsesSettings,
     ServerSettings,
 )
-from tests.support.adapters import base_weights
+from tests.support.adapters import SHAPES
 from tests.unit.server.client import Client
 from tests.unit.server.fakes import BASE, CONTEXT, FakeEngine
 
@@ -112,8 +112,6 @@ def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **chang
         return engine
 
     paths = DataPaths(root)
-    (paths.models / BASE).mkdir(parents=True, exist_ok=True)
-    (paths.models / BASE / "model.safetensors").write_bytes(base_weights())
     base = BaseModel(
         format=1,
         name=BASE,
@@ -127,6 +125,7 @@ def plan(root: Path, engine: Engine, *, published_at: str = "127.0.0.1", **chang
         settings=settings(**changes),
         paths=paths,
         base=base,
+        base_shapes=SHAPES,
         defaults=JobDefaults(adapter=DefaultAdapter(name="assistant"), recipe=DefaultRecipe(seed=7)),
         start_engine=start,
         published_at=published_at,

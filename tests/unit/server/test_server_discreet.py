@@ -1,13 +1,16 @@
 """What vLLM's processes log, by the file that the environment names to them: in the project's form, and without what was asked."""
 
+import importlib.util
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 
+from services.server.engine.discreet import QUOTING
 from tests.conftest import REPOSITORY
 from tests.unit.server.harness import settings
 
@@ -27,11 +30,6 @@ try:
 except ValueError:
     logger.exception("no grammar for %s", "canary4711")
 """
-QUOTING = (
-    "vllm.logging_utils.dump_input",
-    "vllm.v1.structured_output.backend_xgrammar",
-    "vllm.v1.core.sched.scheduler",
-)
 
 
 def said(logger: str, *, as_json: bool | None = None, **variables: str) -> str:
@@ -48,7 +46,7 @@ def said(logger: str, *, as_json: bool | None = None, **variables: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("logger", QUOTING)
+@pytest.mark.parametrize("logger", [*QUOTING, "vllm.v1.structured_output.backend_xgrammar"])
 def test_modules_that_quote_requests_say_their_templates_alone(logger: str) -> None:
     """And the type of an error."""
     lines = said(logger)
@@ -56,6 +54,16 @@ def test_modules_that_quote_requests_say_their_templates_alone(logger: str) -> N
     failed, refused = map(json.loads, lines.splitlines())
     assert (failed["level"], failed["logger"], failed["event"]) == ("error", logger, "a step of %s failed")
     assert (refused["event"], "exception" in refused) == ("no grammar for %s (ValueError)", False)
+
+
+def test_they_are_modules_of_the_vllm_that_is_installed() -> None:
+    """By their files; to import them takes seconds."""
+    vllm = importlib.util.find_spec("vllm")
+    assert vllm is not None
+    assert vllm.submodule_search_locations is not None
+    for name in QUOTING:
+        place = Path(vllm.submodule_search_locations[0], *name.split(".")[1:])
+        assert place.with_suffix(".py").exists() or (place / "__init__.py").exists(), name
 
 
 def test_what_others_say_is_whole() -> None:

@@ -44,6 +44,11 @@ def test_no_variable_opens_a_door_of_vllm() -> None:
     assert not left.keys() & set(doors)
 
 
+def test_vllm_logs_by_the_file_that_is_written_for_it() -> None:
+    """Where it may not configure its logs, it does not start with a file that says how."""
+    assert prepared(VLLM_CONFIGURE_LOGGING="0")["VLLM_CONFIGURE_LOGGING"] == "1"
+
+
 def test_no_plugin_is_loaded() -> None:
     """An empty list, not none: vLLM loads every plugin that is installed where it finds no list."""
     assert prepared(VLLM_PLUGINS="lora_hf_hub_resolver")["VLLM_PLUGINS"] == ""

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from services.registry.layout import ADAPTER_WEIGHTS
 from services.trainer.adapter_files import collect
 from services.trainer.settings import LoraSettings
 from services.trainer.training.job import TrainingFailed
@@ -23,6 +24,11 @@ def test_an_adapter_that_no_server_would_take_is_not_published(tmp_path: Path) -
     with pytest.raises(TrainingFailed, match=r"no server takes.*q_proj is changed by \[5, 5\].*\[4, 4\]"):
         collect(written, staged, base_folder=base, lora=lora, loss_curve=curve)
     assert list(staged.iterdir()) == []
+    (written / ADAPTER_WEIGHTS).unlink()
+    with pytest.raises(
+        FileNotFoundError
+    ):  # a disk's fault, which is no fault of the adapter's: the run can be continued
+        collect(written, staged, base_folder=base, lora=lora, loss_curve=curve)
     write_adapter(written)
     collect(written, staged, base_folder=base, lora=lora, loss_curve=curve)
     assert len(list(staged.iterdir())) == 3
