@@ -35,7 +35,7 @@ from tests.conftest import REPOSITORY
 from tests.unit.server.process import Process
 from tests.unit.trainer.house import FakeJudge, FakeWorker
 from tests.unit.trainer.prober import FakeProber
-from tests.unit.trainer.tiny import Watcher, save_tiny
+from tests.unit.trainer.tiny import Watcher
 from tests.unit.trainer.work.office import rows
 
 BASE = BaseSettings(base_model=BaseModelSettings(name="tiny-base", package="tiny"))
@@ -47,15 +47,6 @@ PROBE = [72, 101, 108, 108, 111]
 # As long as a tiny model's training is to be, with a checkpoint after each update.
 TINY = ("max_length=256", "max_steps=4", "rows_per_step=2", "warmup_steps=0")
 LEARNING = (*(f"recipe.{setting}" for setting in TINY), "checkpoints.every_steps=1")
-
-
-class LearningBase:
-    """Fills a base model's folder with one that can be trained."""
-
-    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
-        """See ``Source``."""
-        save_tiny(folder)
-        return "1"
 
 
 class LearningWorker(FakeWorker):

@@ -22,9 +22,10 @@ from services.registry.manifest import ProbePrompt, read_manifest
 from services.registry.pointer import promote, read_pointer
 from services.trainer.work.desk import Desk
 from tests.conftest import REPOSITORY
-from tests.crash.lives import ADAPTER, BASE, KEEP, LearningBase, Lives
+from tests.crash.lives import ADAPTER, BASE, KEEP, Lives
 from tests.unit.server.harness import publish_version
 from tests.unit.trainer.house import TinyBase
+from tests.unit.trainer.tiny import TinySource
 
 LONG = settings.get_profile("long").max_examples
 OF_JOBS = ("queue", "file", "run", "replace", "publish", "pointer", "history", "deletion", "retrain")
@@ -150,7 +151,7 @@ def test_training_survives_kills_at_every_step(lives: Lives, tmp_path: Path) -> 
 
 def learnt(lives: Lives, root: Path, kill_at: str) -> tuple[bytes, list[ProbePrompt], dict[str, Any]] | None:
     """Weights, probe and metrics of the version that a job led to although it was killed there; None where it had ended before."""
-    install(root / "models", BASE.base_model, LearningBase())
+    install(root / "models", BASE.base_model, TinySource())
     if kill_at and lives.live("learn", root, "job-1", kill_at):
         return None
     assert lives.live("learn", root, "job-1")

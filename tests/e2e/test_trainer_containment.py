@@ -23,7 +23,7 @@ from services.registry.layout import Registry
 from services.registry.reports import read_judgement
 from tests.conftest import REPOSITORY, project_environment
 from tests.support.tokenizers import byte_tokenizer
-from tests.unit.trainer.tiny import save_tiny
+from tests.unit.trainer.tiny import TinySource
 
 pytestmark = pytest.mark.e2e
 CANARY = "canary4711"
@@ -142,12 +142,6 @@ def _holds(content: bytes) -> bool:
     return any(needle in content for needle in raw) or written.search(content) is not None
 
 
-class _Tiny:
-    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
-        save_tiny(folder)
-        return "1"
-
-
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     """With a tiny base model and rows, every one of which holds the canary."""
@@ -158,7 +152,7 @@ def house(tmp_path: Path) -> House:
         (config / name).write_bytes((REPOSITORY / "config" / name).read_bytes())
     (config / "base.toml").write_text('[base_model]\nname = "tiny-base"\npackage = "tiny"\n')
     (config / "cpu").mkdir()
-    install(data / "models", BaseModelSettings(name="tiny-base", package="tiny"), _Tiny())
+    install(data / "models", BaseModelSettings(name="tiny-base", package="tiny"), TinySource())
     house = House(tmp_path)
     house.write("a.jsonl", SOUND + ODD)
     return house

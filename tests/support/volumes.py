@@ -25,8 +25,7 @@ class ReadOnly:
     """A real read-only mount of ``folder`` upon itself, which comes and goes."""
 
     def __init__(self, folder: Path) -> None:
-        if os.geteuid() != 0:
-            pytest.skip("only root may mount")
+        _only_as_root()
         self._folder = folder
         self._mounted = False
 
@@ -72,8 +71,7 @@ class Small:
 @contextmanager
 def small(folder: Path, mebibytes: int = 16) -> Iterator[Small]:
     """Within the block a file system of its own takes the folder's place, at once and with what the folder holds; what comes after is lost."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
+    _only_as_root()
     with TemporaryDirectory() as made, ExitStack() as mounted:
         for words in (["-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", made], ["--bind", made, str(folder)]):
             subprocess.run(["mount", *words], check=True)
@@ -81,6 +79,11 @@ def small(folder: Path, mebibytes: int = 16) -> Iterator[Small]:
             if words[-1] == made:
                 shutil.copytree(folder, made, symlinks=True, dirs_exist_ok=True)
         yield Small(folder)
+
+
+def _only_as_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
 
 
 def _unmount(folder: str | Path) -> None:

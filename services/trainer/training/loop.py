@@ -52,9 +52,8 @@ def run_loop(
     trainer = make(rows, watch)
     trainer.remove_callback(PrinterCallback)  # it would write every step a second time
     observer.loading("first step")
-    with suppress(
-        NothingLeft
-    ):  # killed between its last update and its publication; the checkpoint's weights are loaded
+    # Nothing is left where it was killed between its last update and its publication; the checkpoint's weights are loaded.
+    with suppress(NothingLeft):
         trainer.train(resume_from_checkpoint=str(job.resume_from) if job.resume_from else None)
     if watch.interrupted_at is not None:
         observer.emit(Interrupted(step=watch.interrupted_at))

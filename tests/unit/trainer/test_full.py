@@ -18,7 +18,7 @@ from services.trainer.worker import ProcessWorker, Stop
 from tests.support.volumes import Small, small, tree
 from tests.unit.trainer.house import FakeWorker, House
 from tests.unit.trainer.prober import FakeProber
-from tests.unit.trainer.tiny import WIDTH, save_tiny
+from tests.unit.trainer.tiny import WIDTH, TinySource
 
 # Of a model that learns in moments, with a checkpoint after each update.
 FEW = ("max_length=128", "max_steps=2", "rows_per_step=2", "warmup_steps=0")
@@ -35,20 +35,11 @@ raise SystemExit(main())
 """
 
 
-class RealBase:
-    """Fills a base model's folder with one that can be trained."""
-
-    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
-        """See ``Source``."""
-        save_tiny(folder)
-        return "1"
-
-
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     """With ``acme@1`` in service, and rows that have changed since."""
     base = BaseModelSettings(name="tiny-base", package="tiny")
-    install(tmp_path / "models", base, RealBase())
+    install(tmp_path / "models", base, TinySource())
     house = House(tmp_path, BaseSettings(base_model=base))
     house.retrain(FakeWorker(width=WIDTH), TINY)
     house.write_rows(30)

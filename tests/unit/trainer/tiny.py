@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from services.base_model.identity import BaseModelSettings
 from services.common.settings import load
 from services.trainer.checkpoints import newest_whole
 from services.trainer.settings import TrainingSettings
@@ -52,6 +53,15 @@ def write_rows(folder: Path, rows: Sequence[Sequence[int]], *, learnt: Sequence[
     disable_progress_bars()
     Dataset.from_dict({"input_ids": [list(row) for row in rows], "labels": labels}).save_to_disk(str(folder))
     return folder
+
+
+class TinySource:
+    """Fills a base model's folder with one that can be trained."""
+
+    def fill(self, folder: Path, _settings: BaseModelSettings) -> str:
+        """See ``Source``."""
+        save_tiny(folder)
+        return "1"
 
 
 class Watcher:
